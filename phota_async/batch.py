@@ -1,0 +1,124 @@
+"""Many photos through one callable: workers on one shared iterator, outcomes as values, bounded in every direction.
+
+Knows neither HTTP nor the client: what enhances a photo is handed in. Reading ahead is bounded by the number of workers,
+so is what is finished and not yet taken, and a million paths cost no more than a hundred.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from typing import Any, TypeAlias
+
+import anyio
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+from phota_async.errors import ACCOUNT_ERRORS, ImageError, PhotaError
+from phota_async.models import BatchResult, EnhanceResult, Outcome
+
+Enhance: TypeAlias = Callable[[Any], Awaitable[EnhanceResult]]
+Photos: TypeAlias = Iterable[Any] | AsyncIterable[Any]
+
+logger = logging.getLogger("phota_async")
+
+
+@asynccontextmanager
+async def stream(photos: Photos, enhance: Enhance, workers: int) -> AsyncIterator[MemoryObjectReceiveStream[Outcome]]:
+    """Give the outcomes as they complete, one for each photo.
+
+    Leaving the block early abandons what is in flight.
+    """
+    send, receive = anyio.create_memory_object_stream[Outcome](0)
+    # A task of its own rather than a task group around the yield: an error of the caller's block stays what it is.
+    running = asyncio.create_task(_Batch(photos, enhance, send).run(workers))
+    try:
+        yield receive
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+        receive.close()
+        bug = None if running.cancelled() else running.exception()
+    if bug is not None:
+        raise bug
+
+
+async def gather(photos: Photos, enhance: Enhance, workers: int) -> BatchResult:
+    """Return all outcomes in input order."""
+    async with stream(photos, enhance, workers) as outcomes:
+        gathered = [outcome async for outcome in outcomes]
+    return BatchResult(sorted(gathered, key=lambda outcome: outcome.index))
+
+
+class _Batch:
+    def __init__(self, photos: Photos, enhance: Enhance, send: MemoryObjectSendStream[Outcome]) -> None:
+        self._photos = photos
+        self._enhance = enhance
+        self._send = send
+        self._taking = asyncio.Lock()
+        self._taken = 0
+        self._ended = False
+        self._stopped_by: PhotaError | None = None
+
+    async def run(self, workers: int) -> None:
+        async with self._send, AsyncExitStack() as stack:
+            photos = await stack.enter_async_context(aclosing(_each(self._photos)))
+            async with asyncio.TaskGroup() as group:
+                for _ in range(workers):
+                    group.create_task(self._work(photos))
+
+    async def _work(self, photos: AsyncIterator[Any]) -> None:
+        while (taken := await self._take(photos)) is not None:
+            outcome = taken if isinstance(taken, Outcome) else await self._outcome(*taken)
+            try:
+                await self._send.send(outcome)
+            except anyio.BrokenResourceError:  # the reader closed its end
+                self._ended = True
+
+    async def _take(self, photos: AsyncIterator[Any]) -> tuple[int, Any] | Outcome | None:
+        async with self._taking:
+            if self._ended:
+                return None
+            index = self._taken
+            try:
+                photo = await anext(photos)
+            except StopAsyncIteration:
+                self._ended = True
+                return None
+            except Exception as error:  # noqa: BLE001  (the caller's iterable may raise anything)
+                self._ended = True
+                return _broken_source(index, error)
+            self._taken += 1
+            return index, photo
+
+    async def _outcome(self, index: int, photo: Any) -> Outcome:
+        if self._stopped_by is not None:
+            return Outcome(index, photo, error=self._stopped_by, attempted=False)
+        try:
+            return Outcome(index, photo, result=await self._enhance(photo))
+        except ACCOUNT_ERRORS as error:
+            self._stopped_by = self._stopped_by or error
+            return Outcome(index, photo, error=error)
+        except PhotaError as error:
+            return Outcome(index, photo, error=error)
+        except Exception as error:
+            # A bug. It is not allowed to take down the neighbours, which are being paid for.
+            logger.exception("photo %d of a batch met an unexpected error", index)
+            return Outcome(index, photo, error=error)
+
+
+def _broken_source(index: int, error: Exception) -> Outcome:
+    failure = ImageError(f"the iterable of photos raised after {index} photos: {type(error).__name__}: {error}")
+    failure.__cause__ = error
+    return Outcome(index, None, error=failure, attempted=False)
+
+
+async def _each(photos: Photos) -> AsyncIterator[Any]:
+    if isinstance(photos, AsyncIterable):
+        async for photo in photos:
+            yield photo
+        return
+    iterator: Iterator[Any] = iter(photos)
+    for photo in iterator:
+        yield photo

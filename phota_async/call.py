@@ -1,0 +1,142 @@
+"""One call: a slot for each attempt, attempts within the deadline, and what became of the money when it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from attrs import define, field, frozen
+
+from phota_async.codec.request import RequestBody
+from phota_async.errors import APIError, DeadlineExceededError, PhotaError
+from phota_async.images import open_photo
+from phota_async.limiter import Limiter, Slot
+from phota_async.models import EnhanceOptions, EnhanceResult
+from phota_async.retry import Retries, RetryDetails, RetryPolicy
+from phota_async.transport.post import Endpoint, Poster, Received
+from phota_async.transport.upload import Flight
+
+logger = logging.getLogger("phota_async")
+
+_NO_ROOM = frozenset({429, 503})
+_MEDIA_TYPES = {"png": "image/png", "jpg": "image/jpeg"}
+
+
+@frozen(kw_only=True)
+class Means:
+    """What a call is made with."""
+
+    limiter: Limiter
+    poster: Poster
+    endpoint: Endpoint
+    policy: RetryPolicy
+    on_retry: Callable[[RetryDetails], object] | None = None
+
+
+@define
+class Call:
+    """One photo on its way. Used once.
+
+    Attributes:
+        means: What it is made with.
+        options: What is asked for.
+        deadline: Seconds for the whole of it, or None.
+        bounded: Whether ``max_queue`` applies to it.
+    """
+
+    means: Means
+    options: EnhanceOptions
+    deadline: float | None
+    bounded: bool
+    _flight: Flight = field(init=False, factory=Flight)
+    _maybe_charged: bool = field(init=False, default=False)
+    _attempts: int = field(init=False, default=0)
+
+    async def run(self, image: object) -> EnhanceResult:
+        """Enhance one photo.
+
+        Raises:
+            PhotaError: Any of the tree but `DownloadError`.
+        """
+        begun = asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout(self.deadline) as clock:
+                body = RequestBody.of(await open_photo(image), self.options)
+                retries = Retries(self.means.policy, self.means.on_retry, clock.when(), self._quickest)
+                received = await retries.run(lambda number: self._attempt(number, body))
+        except TimeoutError:
+            if not clock.expired():
+                raise
+        except asyncio.CancelledError:
+            if self._flight.may_be_charged:
+                logger.warning("a call was cancelled while its request was in flight; it may have been charged")
+            raise
+        else:
+            return self._result(received, asyncio.get_running_loop().time() - begun)
+        raise self._too_late()
+
+    def _quickest(self) -> float | None:
+        return self.means.limiter.quickest
+
+    async def _attempt(self, number: int, body: RequestBody) -> Received:
+        limiter = self.means.limiter
+        slot = await limiter.acquire(bounded=self.bounded and number == 1)
+        self._attempts, self._flight = number, Flight()
+        try:
+            received = await self.means.poster.post(self.means.endpoint, body, self._flight)
+        except PhotaError as error:
+            self._flight.landed = True
+            self._maybe_charged = self._maybe_charged or error.maybe_charged
+            self._heed(error, slot)
+            raise
+        finally:
+            limiter.release()
+        self._flight.landed = True
+        limiter.succeeded(slot)
+        return received
+
+    def _heed(self, error: PhotaError, slot: Slot) -> None:
+        if not isinstance(error, APIError) or error.status not in _NO_ROOM:
+            return
+        self.means.limiter.refused(slot)
+        if error.retry_after:
+            # A longer pause than the policy's bound is raised to the caller; it must not freeze the whole client.
+            self.means.limiter.hold(min(error.retry_after, self.means.policy.max_retry_after))
+
+    def _result(self, received: Received, elapsed: float) -> EnhanceResult:
+        for note in (*received.answer.notes, *_deviations(received, self.options)):
+            logger.warning("request %s: %s", received.request_id, note)
+        if self._maybe_charged:
+            logger.warning("request %s: an earlier attempt of this call may have been charged too", received.request_id)
+        return EnhanceResult(
+            images=received.images,
+            download_urls=received.answer.download_urls,
+            known_subjects=received.answer.known_subjects,
+            request_id=received.request_id,
+            attempts=self._attempts,
+            elapsed=elapsed,
+        )
+
+    def _too_late(self) -> DeadlineExceededError:
+        in_flight = self._flight.may_be_charged
+        where = "with a request in flight" if in_flight else "with no request in flight"
+        error = DeadlineExceededError(f"the deadline of {self.deadline:g} s passed {where}", in_flight)
+        error.attempts = self._attempts
+        error.maybe_charged = in_flight or self._maybe_charged
+        return error
+
+
+def _deviations(received: Received, options: EnhanceOptions) -> list[str]:
+    asked = options.num_output_images
+    came = len(received.images) or len(received.answer.download_urls)
+    notes = [f"{came} images came where {asked} were asked for"] if came != asked else []
+    if (options.response_mode == "urls") == bool(received.images):
+        notes.append(f"the answer came in another mode than {options.response_mode!r}")
+    wanted = _MEDIA_TYPES[options.output_format]
+    notes += [
+        f"an image came as {image.media_type} where {wanted} was asked for"
+        for image in received.images
+        if image.media_type != wanted
+    ]
+    return notes

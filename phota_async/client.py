@@ -1,0 +1,376 @@
+"""The client: what a caller holds. It composes the rooms below, one set of them for each event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import threading
+import urllib.request
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeAlias, Unpack, overload
+
+import aiohttp
+from anyio.streams.memory import MemoryObjectReceiveStream
+from attrs import evolve, field, frozen
+from yarl import URL
+
+from phota_async import batch, fetch
+from phota_async.call import Call, Means
+from phota_async.images import photos_in
+from phota_async.limiter import Limiter
+from phota_async.models import (
+    BatchResult,
+    EnhancedImage,
+    EnhanceKeywords,
+    EnhanceOptions,
+    EnhanceResult,
+    Outcome,
+)
+from phota_async.retry import RetryDetails, RetryPolicy
+from phota_async.settings import (
+    DEFAULT_BASE_URL,
+    KEY_VARIABLE,
+    URL_VARIABLE,
+    Settings,
+    count_or_none,
+    positive,
+    proxies,
+)
+from phota_async.transport.post import Endpoint, Poster
+from phota_async.transport.proxies import Proxies
+from phota_async.transport.session import Timeout, open_download_session, open_session
+
+Photos: TypeAlias = Iterable[Any] | AsyncIterable[Any] | str | os.PathLike[str]
+
+
+class _Unset:
+    """Tells an argument that was left out from one that is None."""
+
+
+_UNSET = _Unset()
+
+
+@frozen(kw_only=True)
+class _Plan:
+    """How the rooms of each loop are furnished."""
+
+    max_concurrency: int = field(validator=positive)
+    max_queue: int | None = field(validator=count_or_none)
+    proxies: Proxies
+    session: aiohttp.ClientSession | None
+    trace_configs: tuple[aiohttp.TraceConfig, ...]
+    own: URL
+
+
+class _Home:
+    """What a client has opened on one event loop."""
+
+    def __init__(self, plan: _Plan) -> None:
+        self.plan = plan
+        self.limiter = Limiter(plan.max_concurrency, plan.max_queue)
+        self._opened = AsyncExitStack()
+        self.poster = Poster(plan.session or self._own(open_session(plan.trace_configs)))
+        self._downloads: aiohttp.ClientSession | None = None
+
+    @property
+    def downloads(self) -> aiohttp.ClientSession:
+        # Never the injected session: it may carry cookies and headers of the account.
+        if self._downloads is None:
+            self._downloads = self._own(open_download_session(self.plan.own, self.plan.trace_configs))
+        return self._downloads
+
+    def _own(self, session: aiohttp.ClientSession) -> aiohttp.ClientSession:
+        self._opened.push_async_callback(session.close)
+        return session
+
+    async def aclose(self) -> None:
+        await self._opened.aclose()
+
+
+class _Homes:
+    """The homes of one client, by event loop. Loops may run in several threads."""
+
+    def __init__(self, plan: _Plan) -> None:
+        self.plan = plan
+        self._by_loop: dict[asyncio.AbstractEventLoop, _Home] = {}
+        self._lock = threading.Lock()
+
+    async def here(self) -> _Home:
+        loop = asyncio.get_running_loop()
+        if loop not in self._by_loop:
+            await self.sweep()
+            with self._lock:
+                self._by_loop[loop] = self._by_loop.get(loop) or _Home(self.plan)
+        return self._by_loop[loop]
+
+    async def sweep(self) -> None:
+        """Close what belongs to loops that have ended, as after one `asyncio.run` and before the next."""
+        with self._lock:
+            homes = [self._by_loop.pop(loop) for loop in list(self._by_loop) if loop.is_closed()]
+        for home in homes:
+            await home.aclose()
+
+    async def leave(self) -> None:
+        with self._lock:
+            home = self._by_loop.pop(asyncio.get_running_loop(), None)
+        if home is not None:
+            try:
+                await home.limiter.drain()
+            finally:
+                await home.aclose()
+
+
+class PhotaClient:
+    """A client of the Phota image API. Build it once, anywhere, and share it between tasks.
+
+    It opens its session on first use, one for each running event loop, and closes it in `aclose` or at the end of
+    ``async with``; afterwards it may be used again.
+
+    Args:
+        api_key: The account's key; from the environment variable ``PHOTA_API_KEY`` if not given.
+        base_url: Where the API is; from ``PHOTA_BASE_URL``, or the service's own address, if not given.
+        max_concurrency: How many calls may be in flight at most (on each event loop). The width adapts below that.
+        max_queue: How many calls may wait for a slot before `OverloadedError`; None for any number.
+        timeout: Bounds in seconds.
+        retry: What is tried again.
+        max_response_bytes: How long an answer may be, as sent and as decompressed.
+        proxy: An http or https proxy for everything, ``""`` for none; by default ``HTTPS_PROXY``, ``HTTP_PROXY``,
+            ``ALL_PROXY`` and ``NO_PROXY`` are obeyed as curl does.
+        allow_http: Whether the key may go over plain http to a host that is not loopback.
+        session: An aiohttp session to send with, which stays yours to close; it belongs to one event loop.
+        trace_configs: aiohttp's hooks, for the sessions that the client opens. They see the request's headers.
+        on_retry: Called with `RetryDetails` before each pause. What it raises is logged.
+
+    Raises:
+        ValueError: A value is wrong, or there is no key; the message names the field.
+    """
+
+    def __init__(  # noqa: PLR0913  (each is a named bound or a seam of the public contract)
+        self,
+        api_key: str | None = None,
+        *,
+        base_url: str | URL | None = None,
+        max_concurrency: int = 16,
+        max_queue: int | None = None,
+        timeout: Timeout = Timeout(),  # noqa: B008  (frozen)
+        retry: RetryPolicy = RetryPolicy(),  # noqa: B008  (frozen)
+        max_response_bytes: int = 512 * 2**20,
+        proxy: str | URL | None = None,
+        allow_http: bool = False,
+        session: aiohttp.ClientSession | None = None,
+        trace_configs: Sequence[aiohttp.TraceConfig] = (),
+        on_retry: Callable[[RetryDetails], object] | None = None,
+    ) -> None:
+        self._settings = Settings(
+            api_key=os.environ.get(KEY_VARIABLE, "") if api_key is None else api_key,
+            base_url=base_url or os.environ.get(URL_VARIABLE) or DEFAULT_BASE_URL,
+            timeout=timeout,
+            retry=retry,
+            max_response_bytes=max_response_bytes,
+            on_retry=on_retry,
+            allow_http=allow_http,
+        )
+        if session is not None and not isinstance(session, aiohttp.ClientSession):
+            raise ValueError(f"session must be an aiohttp.ClientSession or None, not {session!r}")
+        self._homes = _Homes(
+            _Plan(
+                max_concurrency=max_concurrency,
+                max_queue=max_queue,
+                proxies=proxies(proxy, urllib.request.getproxies_environment()),
+                session=session,
+                trace_configs=tuple(trace_configs),
+                own=self._settings.base_url,
+            )
+        )
+        self._owner = True
+
+    def __repr__(self) -> str:
+        plan = self._homes.plan
+        return f"<PhotaClient {self._settings.base_url} max_concurrency={plan.max_concurrency}>"
+
+    # ---- life
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Let the requests in flight land, send away the calls that wait for a slot, and close what was opened here.
+
+        A copy made by `with_options` closes nothing: the session is the original's.
+        """
+        if self._owner:
+            await self._homes.leave()
+            await self._homes.sweep()
+
+    def with_options(  # noqa: PLR0913  (one for each setting that may differ)
+        self,
+        *,
+        api_key: str | _Unset = _UNSET,
+        base_url: str | URL | _Unset = _UNSET,
+        timeout: Timeout | _Unset = _UNSET,
+        retry: RetryPolicy | _Unset = _UNSET,
+        max_response_bytes: int | _Unset = _UNSET,
+        allow_http: bool | _Unset = _UNSET,
+        on_retry: Callable[[RetryDetails], object] | _Unset | None = _UNSET,
+    ) -> Self:
+        """Return a copy with some settings changed, which shares the session and the limiter.
+
+        Raises:
+            ValueError: A value is wrong; the message names the field.
+        """
+        changes = {name: value for name, value in locals().items() if name != "self" and value is not _UNSET}
+        copy = type(self).__new__(type(self))
+        copy._settings = evolve(self._settings, **changes)  # noqa: SLF001  (another one of this class)
+        copy._homes, copy._owner = self._homes, False  # noqa: SLF001
+        return copy
+
+    # ---- calls
+
+    async def enhance(  # noqa: PLR0913  (the endpoint's own options)
+        self,
+        image: object,
+        *,
+        prompt: str | None = None,
+        profile_ids: Iterable[str] = (),
+        num_output_images: int = 1,
+        output_format: str = "png",
+        response_mode: str = "bytes",
+        timeout: float | None = None,
+    ) -> EnhanceResult:
+        """Enhance one photo. One call takes about 55 s and costs 0.12 USD an image (0.15 with a recognised profile).
+
+        Args:
+            image: A path, bytes-like, a binary file object (used by one call at a time), or an http(s) URL that the
+                service fetches. JPEG, PNG, WebP or HEIC, told by the first bytes.
+            prompt: What to do, in words.
+            profile_ids: Profiles of people to recognise.
+            num_output_images: From 1 to 4; each is paid for.
+            output_format: ``"png"`` or ``"jpg"``.
+            response_mode: ``"bytes"`` for images in the result, ``"urls"`` for signed links that live 24 hours.
+            timeout: Seconds for the whole call: waiting for a slot, every attempt, every pause.
+
+        Raises:
+            ValueError: An option is wrong; the message names it.
+            PhotaError: Anything else, see `phota_async.errors`; ``maybe_charged`` tells what it means for the money.
+        """
+        options = EnhanceOptions(
+            prompt=prompt,
+            profile_ids=profile_ids,
+            num_output_images=num_output_images,
+            output_format=output_format,
+            response_mode=response_mode,
+        )
+        return await self._call(options, _deadline(timeout, self._settings), image, bounded=True)
+
+    async def enhance_many(self, photos: Photos, **options: Unpack[EnhanceKeywords]) -> BatchResult:
+        """Enhance many photos, at most ``max_concurrency`` at once, and return every outcome in input order.
+
+        A photo that fails is an `Outcome` with an error, never the end of the batch; only an account's error (401, 402,
+        403) keeps the rest from being started. All results are held in memory: for more than that, see `enhance_stream`.
+
+        Args:
+            photos: A list, any iterable or async iterable of what `enhance` takes, or a directory (its photos, those in
+                sub-folders included, sorted by path).
+            **options: The options of `enhance`; ``timeout`` is for each photo.
+
+        Raises:
+            ValueError: An option is wrong; the message names it.
+            ImageError: The directory cannot be read.
+        """
+        enhance = self._enhancer(options)
+        return await batch.gather(await _photos(photos), enhance, self._homes.plan.max_concurrency)
+
+    def enhance_stream(
+        self, photos: Photos, **options: Unpack[EnhanceKeywords]
+    ) -> AbstractAsyncContextManager[MemoryObjectReceiveStream[Outcome]]:
+        """Enhance many photos and give each `Outcome` as it completes; memory is bounded by ``max_concurrency``.
+
+        ``async with phota.enhance_stream(photos) as outcomes: async for outcome in outcomes: ...``. Leaving the block
+        early abandons what is in flight, which may have been charged. Arguments are those of `enhance_many`.
+        """
+        return _stream(photos, self._enhancer(options), self._homes.plan.max_concurrency)
+
+    @overload
+    async def download(self, url: str | URL) -> EnhancedImage: ...
+    @overload
+    async def download(self, url: str | URL, *, to: str | os.PathLike[str]) -> Path: ...
+    async def download(self, url: str | URL, *, to: str | os.PathLike[str] | None = None) -> EnhancedImage | Path:
+        """Fetch one signed link. Costs nothing; a transfer that breaks off is resumed.
+
+        Args:
+            url: A link from ``EnhanceResult.download_urls``.
+            to: The file to write (whole or not at all, replacing one that is there); without it the image is returned.
+
+        Raises:
+            DownloadError: The link has expired, leads to an address that is not public, or stays out of reach.
+            DeadlineExceededError: ``Timeout.overall`` passed.
+            OSError: The file cannot be written.
+        """
+        home, settings = await self._homes.here(), self._settings
+        source = fetch.Source(
+            settings.base_url, home.plan.proxies.for_url, settings.timeout, settings.max_response_bytes
+        )
+        fetcher = fetch.Fetcher(home.downloads, source, settings.retry, settings.on_retry)
+        return await fetcher.image(url) if to is None else await fetcher.file(url, Path(to))
+
+    # ---- inside
+
+    def _enhancer(self, options: EnhanceKeywords) -> batch.Enhance:
+        asked = {name: value for name, value in options.items() if name != "timeout"}
+        deadline = _deadline(options.get("timeout"), self._settings)
+        # Not counted against max_queue: a batch is bounded by its own workers.
+        return partial(self._call, EnhanceOptions(**asked), deadline, bounded=False)  # type: ignore[arg-type]
+
+    async def _call(
+        self, options: EnhanceOptions, deadline: float | None, image: object, *, bounded: bool
+    ) -> EnhanceResult:
+        home, settings = await self._homes.here(), self._settings
+        url = settings.base_url / "enhance"
+        means = Means(
+            limiter=home.limiter,
+            poster=home.poster,
+            endpoint=Endpoint(
+                url=url,
+                key=settings.api_key,
+                proxy=home.plan.proxies.for_url(url),
+                timeout=settings.timeout,
+                max_response_bytes=settings.max_response_bytes,
+            ),
+            policy=settings.retry,
+            on_retry=settings.on_retry,
+        )
+        return await Call(means, options, deadline, bounded).run(image)
+
+
+@asynccontextmanager
+async def _stream(
+    photos: Photos, enhance: batch.Enhance, workers: int
+) -> AsyncIterator[MemoryObjectReceiveStream[Outcome]]:
+    async with batch.stream(await _photos(photos), enhance, workers) as outcomes:
+        yield outcomes
+
+
+async def _photos(photos: Photos) -> Iterable[Any] | AsyncIterable[Any]:
+    if isinstance(photos, bytes | bytearray | memoryview):
+        raise ValueError("photos must be a list, an iterable or a directory; for one photo there is enhance()")
+    if isinstance(photos, str | os.PathLike):
+        return await photos_in(Path(photos))
+    return photos
+
+
+def _deadline(timeout: float | None, settings: Settings) -> float | None:
+    if timeout is None:
+        return settings.timeout.overall
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
+        raise ValueError(f"timeout must be a positive number of seconds or None, not {timeout!r}")
+    return timeout

@@ -1,0 +1,90 @@
+"""Base64 decoded as it arrives. Strict at first; a spelling that leaves no doubt about the bytes is accepted and noted."""
+
+from __future__ import annotations
+
+import binascii
+
+from pybase64 import b64decode
+
+# Short pieces are gathered up to this many characters, so that an answer that drips in does not become a million objects.
+_GATHERED = 4096
+
+_PREFIX_BYTES = 256  # as far as the comma of a data: URI may stand
+
+# The URL-safe alphabet (RFC 4648, section 5) is put back to the standard one, line breaks (RFC 2045) are dropped.
+_STANDARD = bytes.maketrans(b"-_", b"+/")
+_SPACE = b" \t\r\n"
+
+
+class Base64Stream:
+    """Takes the characters of one base64 string in pieces; gives the bytes in pieces.
+
+    Attributes:
+        pieces: What was decoded so far; empty when there is a problem.
+        problem: Why the string is no base64, or None.
+        note: How the string deviates from plain base64, or None.
+    """
+
+    def __init__(self) -> None:
+        """Start with nothing."""
+        self.pieces: list[bytes] = []
+        self.problem: str | None = None
+        self.note: str | None = None
+        self._pending = bytearray()
+        self._padded = False
+
+    def feed(self, text: bytes) -> None:
+        """Take the next characters."""
+        if self.problem is None and text:
+            self._pending += _standard(text) if self.note else text
+            if len(self._pending) >= _GATHERED:
+                self._decode(len(self._pending) & ~3)
+
+    def finish(self) -> None:
+        """Say that the string has ended."""
+        if self._pending and self.problem is None:
+            self._decode(len(self._pending) & ~3)
+        if self._pending and self.problem is None:
+            # RFC 4648, section 3.2, allows padding to be left out where the length is known.
+            self.note = "base64 without its padding"
+            self._pending += b"=" * (4 - len(self._pending))
+            self._decode(4)
+        if self.problem is None and not self.pieces:
+            self.problem = "is empty"
+
+    def _decode(self, whole: int) -> None:
+        with memoryview(self._pending) as view:
+            try:
+                piece = b64decode(view[:whole], validate=True) if whole else b""
+            except binascii.Error:
+                piece = None
+        if piece is None:
+            self._decode_leniently()
+        elif piece and self._padded:
+            self._fail("goes on after its padding")
+        else:
+            self._padded = self._padded or self._pending[whole - 1 : whole] == b"="
+            del self._pending[:whole]
+            if piece:
+                self.pieces.append(piece)
+
+    def _decode_leniently(self) -> None:
+        text = bytes(self._pending)
+        if not self.pieces and text[:5].lower() == b"data:":
+            text = text[text.find(b",", 0, _PREFIX_BYTES) + 1 :]
+        text = _standard(text)
+        if self.note or text == self._pending:
+            self._fail("is not base64")
+            return
+        self.note = "base64 with line breaks, in the URL-safe alphabet, or as a data: URI"
+        self._pending[:] = text
+        self._decode(len(text) & ~3)
+
+    def _fail(self, problem: str) -> None:
+        self.problem = problem
+        self.pieces.clear()
+        self._pending.clear()
+
+
+def _standard(text: bytes) -> bytes:
+    return text.translate(_STANDARD, _SPACE)

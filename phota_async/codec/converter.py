@@ -1,0 +1,89 @@
+"""A cattrs converter that takes JSON at its word: no letters out of a string, no integer out of 1.7 or true."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias, TypeVar, get_origin
+
+import attrs
+from cattrs import BaseConverter, BaseValidationError, Converter, cols, transform_error
+from cattrs.gen import make_dict_structure_fn
+
+T = TypeVar("T")
+StructureHook: TypeAlias = Callable[[Any, Any], Any]
+
+_JSON_NAMES: dict[type, str] = {
+    str: "a string",
+    int: "an integer",
+    float: "a number with a fraction",
+    bool: "true or false",
+    list: "a list",
+    dict: "an object",
+    type(None): "null",
+}
+
+
+class ShapeError(ValueError):
+    """A value has not the expected shape; the message holds paths such as ``$.counts``."""
+
+
+def structure(value: object, shape: type[T]) -> T:
+    """Return ``value``, fresh from JSON, as an instance of ``shape``.
+
+    Unknown keys are ignored.
+
+    Raises:
+        ShapeError: A type is not what the shape says.
+    """
+    try:
+        return _CONVERTER.structure(value, shape)
+    except (BaseValidationError, TypeError, ValueError) as error:
+        problem = "; ".join(transform_error(error, format_exception=_told))
+    raise ShapeError(problem)
+
+
+def _told(error: BaseException, _shape: object) -> str:
+    return str(error)
+
+
+def _exactly(*kinds: type) -> StructureHook:
+    def hook(value: Any, _: Any) -> Any:
+        # type() rather than isinstance(): true is no number.
+        if type(value) not in kinds:
+            wanted = " or ".join(_JSON_NAMES[kind] for kind in kinds)
+            raise TypeError(f"expected {wanted}, got {_JSON_NAMES[type(value)]}")
+        return value
+
+    return hook
+
+
+def _only_from(kind: type, factory: Callable[[Any, BaseConverter], StructureHook]) -> Any:
+    def strict(shape: Any, converter: BaseConverter) -> StructureHook:
+        inner = factory(shape, converter)
+
+        def hook(value: Any, kind_of: Any) -> Any:
+            if type(value) is not kind:
+                raise TypeError(f"expected {_JSON_NAMES[kind]}, got {_JSON_NAMES[type(value)]}")
+            return inner(value, kind_of)
+
+        return hook
+
+    return strict
+
+
+def _strict_converter() -> Converter:
+    converter = Converter()
+    converter.register_structure_hook(str, _exactly(str))
+    converter.register_structure_hook(int, _exactly(int))
+    converter.register_structure_hook(str | int, _exactly(str, int))
+    converter.register_structure_hook_factory(_is(list), _only_from(list, cols.list_structure_factory))
+    converter.register_structure_hook_factory(_is(dict), _only_from(dict, cols.mapping_structure_factory))
+    converter.register_structure_hook_factory(attrs.has, _only_from(dict, make_dict_structure_fn))
+    return converter
+
+
+def _is(kind: type) -> Callable[[Any], bool]:
+    return lambda shape: get_origin(shape) is kind
+
+
+_CONVERTER = _strict_converter()

@@ -1,0 +1,353 @@
+"""The errors: each a fact about the call, and what it means for the caller's money.
+
+::
+
+    PhotaError
+     ├ ImageError(ValueError)               the photo cannot be used; nothing was sent
+     ├ ConnectionFailedError                the request never reached the service whole
+     ├ OutcomeUnknownError                  sent whole, no complete answer
+     ├ DeadlineExceededError(TimeoutError)  the caller's own deadline passed
+     ├ OverloadedError                      too many callers already wait; nothing was sent
+     ├ DownloadError                        a signed URL could not be fetched
+     ├ ResponseFormatError                  a 200 that does not keep the contract
+     └ APIError                             any other answer of the service
+        ├ BadRequestError 400: InvalidRequestError, ContentModerationError
+        ├ AuthenticationError 401, 403
+        ├ InsufficientCreditsError 402
+        ├ NotFoundError 404: ProfileNotFoundError, ProfileNotReadyError
+        ├ UnprocessableError 422
+        ├ RateLimitedError 429
+        └ ServerError 5xx: InternalServerError 500, ServiceUnavailableError 503, GatewayError 502, 504
+
+Every fact goes to ``super().__init__`` by position, so that errors survive pickling.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, ClassVar
+
+from attrs import frozen
+
+if TYPE_CHECKING:
+    from phota_async.models import EnhancedImage
+
+_SHOWN_DETAIL = 300  # characters of the service's own words in the one line that an error prints
+
+
+class PhotaError(Exception):
+    """Anything that this library raises on purpose.
+
+    Attributes:
+        maybe_charged: Whether this call, in any of its attempts, may have been paid for.
+        attempts: How many requests were begun before the library gave up; 0 when none was.
+        request_id: The service's ``X-Request-Id``, where there was one.
+    """
+
+    maybe_charged: bool = False
+    attempts: int = 0
+    request_id: str | None = None
+
+    def __str__(self) -> str:
+        """Return one readable line; never a key, never a signed URL's query."""
+        notes: list[str] = []
+        if self.request_id:
+            notes.append(f"request {self.request_id}")
+        if self.attempts > 1:
+            notes.append(f"after {self.attempts} attempts")
+        if self.maybe_charged:
+            notes.append("may have been charged")
+        line = " ".join(self._message().split())
+        return f"{line} ({', '.join(notes)})" if notes else line
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
+    def _message(self) -> str:
+        return str(self.args[0]) if self.args else type(self).__name__
+
+
+class ImageError(PhotaError, ValueError):
+    """The photo cannot be used: missing, unreadable, empty, or of no accepted format. Nothing was sent."""
+
+
+class ConnectionFailedError(PhotaError):
+    """The request never reached the service whole (name, refusal, TLS, a body cut short): not charged."""
+
+
+class OutcomeUnknownError(PhotaError):
+    """The request went out whole and no complete answer came back: it may have been charged.
+
+    Attributes:
+        images: What had arrived intact before the answer broke off.
+    """
+
+    maybe_charged = True
+
+    def __init__(self, message: str, request_id: str | None = None, images: tuple[EnhancedImage, ...] = ()) -> None:
+        super().__init__(message, request_id, images)
+        self.request_id = request_id
+        self.images = images
+
+
+class DeadlineExceededError(PhotaError, TimeoutError):
+    """The caller's deadline passed.
+
+    Attributes:
+        outcome_unknown: Whether a paid request was in flight at that moment.
+    """
+
+    def __init__(self, message: str, outcome_unknown: bool = False) -> None:  # noqa: FBT001, FBT002  (pickle hands it back by position)
+        super().__init__(message, outcome_unknown)
+        self.outcome_unknown = outcome_unknown
+        self.maybe_charged = outcome_unknown
+
+
+class OverloadedError(PhotaError):
+    """``max_queue`` callers already wait for a slot. Nothing was sent."""
+
+
+class DownloadError(PhotaError):
+    """A signed URL could not be fetched. Fetching costs nothing and may be tried again.
+
+    Attributes:
+        url: The URL without its query, which holds the signature.
+        status: The HTTP status, or None when no answer came or none was asked for.
+        transient: Whether it is worth another try.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        url: str = "",
+        status: int | None = None,
+        transient: bool = False,  # noqa: FBT001, FBT002  (pickle hands it back by position)
+    ) -> None:
+        super().__init__(message, url, status, transient)
+        self.url = url
+        self.status = status
+        self.transient = transient
+
+    def _message(self) -> str:
+        return f"{self.args[0]}: {self.url}" if self.url else str(self.args[0])
+
+
+class ResponseFormatError(PhotaError):
+    """The service answered with success, but the answer does not keep the contract. It was most likely charged.
+
+    Attributes:
+        images: The images of the same answer that were intact.
+    """
+
+    maybe_charged = True
+
+    def __init__(self, message: str, request_id: str | None = None, images: tuple[EnhancedImage, ...] = ()) -> None:
+        super().__init__(message, request_id, images)
+        self.request_id = request_id
+        self.images = images
+
+
+class APIError(PhotaError):
+    """The service answered with an error.
+
+    Attributes:
+        status: The HTTP status.
+        code: The service's own code, such as ``PROFILE_NOT_FOUND``, or None.
+        detail: The service's own words, or None.
+        request_id: What to tell the service's support, or None.
+        retry_after: Seconds that the service asked to wait, or None.
+        body: The first bytes of the answer as they came (a key that it repeated is blanked out).
+    """
+
+    meaning: ClassVar[str] = "the service refused the request"
+
+    def __init__(  # noqa: PLR0913, PLR0917  (the facts of an error answer; pickle hands them back by position)
+        self,
+        status: int,
+        code: str | None = None,
+        detail: str | None = None,
+        request_id: str | None = None,
+        retry_after: float | None = None,
+        body: bytes = b"",
+    ) -> None:
+        super().__init__(status, code, detail, request_id, retry_after, body)
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.request_id = request_id
+        self.retry_after = retry_after
+        self.body = body
+
+    def _message(self) -> str:
+        words = [f"{self.status}", self.code or "", "-", self.meaning]
+        if self.detail:
+            words.append(f": {_shortened(self.detail)}")
+        return " ".join(filter(None, words)).replace(" : ", ": ")
+
+
+class BadRequestError(APIError):
+    """400: the request was understood and refused."""
+
+
+class InvalidRequestError(BadRequestError):
+    """400 INVALID_REQUEST: something in the request is wrong, often the photo."""
+
+    meaning = "the request is invalid"
+
+
+class ContentModerationError(BadRequestError):
+    """400 CONTENT_MODERATION: the photo or the prompt was refused by moderation."""
+
+    meaning = "refused by content moderation"
+
+
+class AuthenticationError(APIError):
+    """401 or 403: the key is missing, wrong, or may not do this."""
+
+    meaning = "the API key was not accepted (check PHOTA_API_KEY)"
+
+
+class InsufficientCreditsError(APIError):
+    """402: the account's credits have run out."""
+
+    meaning = "the account has no credits left"
+
+
+class NotFoundError(APIError):
+    """404: no such thing."""
+
+    meaning = "not found"
+
+
+class ProfileNotFoundError(NotFoundError):
+    """404 PROFILE_NOT_FOUND: no profile of this account has that id."""
+
+    meaning = "no such profile"
+
+
+class ProfileNotReadyError(NotFoundError):
+    """404 PROFILE_NOT_READY: the profile exists but is still being trained."""
+
+    meaning = "the profile is not ready yet"
+
+
+@frozen
+class ValidationIssue:
+    """One thing that a 422 complains about.
+
+    Attributes:
+        loc: Where, for example ``("body", "num_output_images")``.
+        msg: What is wrong, in the service's words.
+        type: The service's name for that kind of mistake.
+    """
+
+    loc: tuple[str | int, ...]
+    msg: str
+    type: str
+
+
+class UnprocessableError(APIError):
+    """422: the request does not fit the schema.
+
+    Attributes:
+        errors: What the service complains about, as a tuple of `ValidationIssue`.
+    """
+
+    meaning = "the request does not fit the service's schema"
+
+    def __init__(  # noqa: PLR0913, PLR0917  (as APIError)
+        self,
+        status: int,
+        code: str | None = None,
+        detail: str | None = None,
+        request_id: str | None = None,
+        retry_after: float | None = None,
+        body: bytes = b"",
+        errors: tuple[ValidationIssue, ...] = (),
+    ) -> None:
+        super().__init__(status, code, detail, request_id, retry_after, body)
+        self.args = (*self.args, errors)
+        self.errors = errors
+
+
+class RateLimitedError(APIError):
+    """429: too many requests; `retry_after` says when to come back, if the service did."""
+
+    meaning = "too many requests"
+
+
+class ServerError(APIError):
+    """5xx. Only 500 and 503 are the service's own refusals; behind any other the image may have been made."""
+
+    meaning = "the service failed"
+
+    def __init__(  # noqa: PLR0913, PLR0917  (as APIError)
+        self,
+        status: int,
+        code: str | None = None,
+        detail: str | None = None,
+        request_id: str | None = None,
+        retry_after: float | None = None,
+        body: bytes = b"",
+    ) -> None:
+        super().__init__(status, code, detail, request_id, retry_after, body)
+        self.maybe_charged = status not in {500, 503}
+
+
+class InternalServerError(ServerError):
+    """500: the service failed."""
+
+
+class ServiceUnavailableError(ServerError):
+    """503: the service has no capacity just now."""
+
+    meaning = "the service is unavailable"
+
+
+class GatewayError(ServerError):
+    """502 or 504: something between here and the service gave up; the image may have been made."""
+
+    meaning = "a gateway gave up waiting for the service"
+
+
+# They are about the account, not the photo: a batch starts nothing new after one of them.
+ACCOUNT_ERRORS = (AuthenticationError, InsufficientCreditsError)
+
+_BY_CODE: dict[tuple[int, str | None], type[APIError]] = {
+    (400, "INVALID_REQUEST"): InvalidRequestError,
+    (400, "CONTENT_MODERATION"): ContentModerationError,
+    (404, "PROFILE_NOT_FOUND"): ProfileNotFoundError,
+    (404, "PROFILE_NOT_READY"): ProfileNotReadyError,
+}
+_BY_STATUS: dict[int, type[APIError]] = {
+    400: BadRequestError,
+    401: AuthenticationError,
+    402: InsufficientCreditsError,
+    403: AuthenticationError,
+    404: NotFoundError,
+    422: UnprocessableError,
+    429: RateLimitedError,
+    500: InternalServerError,
+    502: GatewayError,
+    503: ServiceUnavailableError,
+    504: GatewayError,
+}
+
+
+def error_class(status: int, code: str | None) -> type[APIError]:
+    """Return the class of the tree for an answer's status and code."""
+    known = _BY_CODE.get((status, code)) or _BY_STATUS.get(status)
+    if known is not None:
+        return known
+    return ServerError if 500 <= status <= 599 else APIError  # noqa: PLR2004  (the 5xx range)
+
+
+def without_query(url: str) -> str:
+    """Return what may be shown of a URL: no user, no query (a signed link's query is its secret), no fragment."""
+    bare = re.split(r"[?#]", url, maxsplit=1)[0]
+    return re.sub(r"^([a-z][a-z0-9+.-]*:)?//[^/]*@", r"\1//", bare, flags=re.IGNORECASE)
+
+
+def _shortened(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _SHOWN_DETAIL else line[: _SHOWN_DETAIL - 1] + "…"

@@ -1,0 +1,93 @@
+"""Signed links fetched into memory or into a file: attempts of one download, and where its bytes are put."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import aiohttp
+from anyio import CancelScope, to_thread
+from attrs import define, field, frozen
+from yarl import URL
+
+from phota_async.errors import DeadlineExceededError
+from phota_async.files import Partial
+from phota_async.models import EnhancedImage
+from phota_async.retry import Retries, RetryDetails, RetryPolicy
+from phota_async.transport.download import Download, Sink, Source
+
+__all__ = ["Fetcher", "Source"]
+
+
+@define
+class _Memory:
+    """Keeps the bytes in pieces."""
+
+    pieces: list[bytes] = field(factory=list[bytes])
+
+    async def write(self, offset: int, data: bytes) -> None:
+        if not offset:
+            self.pieces.clear()
+        self.pieces.append(data)
+
+
+@frozen
+class _Disk:
+    """Writes to a file that has not its name yet."""
+
+    partial: Partial
+
+    async def write(self, offset: int, data: bytes) -> None:
+        await to_thread.run_sync(self.partial.write, offset, data)
+
+
+@frozen
+class Fetcher:
+    """Fetches links over one session."""
+
+    session: aiohttp.ClientSession
+    source: Source
+    policy: RetryPolicy
+    on_retry: Callable[[RetryDetails], object] | None = None
+
+    async def image(self, link: URL | str) -> EnhancedImage:
+        """Fetch ``link`` into memory.
+
+        Raises:
+            DownloadError: It cannot be fetched.
+            DeadlineExceededError: The overall time-out passed.
+        """
+        sink = _Memory()
+        await self._fetch(link, sink)
+        return EnhancedImage(await to_thread.run_sync(b"".join, sink.pieces))
+
+    async def file(self, link: URL | str, target: Path) -> Path:
+        """Fetch ``link`` to ``target`` and return it: whole under that name, or not at all.
+
+        Raises:
+            DownloadError: It cannot be fetched.
+            DeadlineExceededError: The overall time-out passed.
+            OSError: The file cannot be written.
+        """
+        partial = Partial(target)
+        try:
+            await self._fetch(link, _Disk(partial))
+            await to_thread.run_sync(partial.finish)
+        finally:
+            with CancelScope(shield=True):
+                await to_thread.run_sync(partial.discard)
+        return target
+
+    async def _fetch(self, link: URL | str, sink: Sink) -> None:
+        download = Download(self.session, self.source, link, sink)
+        overall = self.source.timeout.overall
+        try:
+            async with asyncio.timeout(overall) as clock:
+                retries = Retries(self.policy, self.on_retry, clock.when())
+                await retries.run(lambda _: download.attempt())
+                return
+        except TimeoutError:
+            if not clock.expired():
+                raise
+        raise DeadlineExceededError(f"the deadline of {overall:g} s passed during a download")

@@ -1,0 +1,147 @@
+"""How many calls may be in flight: a width that narrows when the service is short of room and widens again.
+
+Additive increase, multiplicative decrease (RFC 5681 for the idea): a refusal cuts the width to `CUT` of itself, at most
+once for each round trip, because all that was in flight at the cut tells the same story; each width's worth of successes
+adds one. A ``Retry-After`` holds back every new start. Calls wait in the order in which they came.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from attrs import frozen
+
+from phota_async.errors import OverloadedError
+
+CUT = 0.7
+"""What a refusal leaves of the width."""
+
+
+@frozen
+class Slot:
+    """The right to have one call in flight, since ``begun`` on the loop's clock."""
+
+    begun: float
+
+
+class Limiter:
+    """The width of one client on one event loop. All methods belong to that loop's thread.
+
+    Attributes:
+        width: How many calls may be in flight now, between 1 and ``max_concurrency``; a fraction counts for nothing.
+        in_flight: How many are.
+        quickest: Seconds that the quickest success took, or None before the first.
+    """
+
+    def __init__(self, max_concurrency: int, max_queue: int | None = None) -> None:
+        """Begin at full width.
+
+        Args:
+            max_concurrency: The greatest width.
+            max_queue: How many calls may wait for a slot; None for any number.
+        """
+        self.width = float(max_concurrency)
+        self.in_flight = 0
+        self.quickest: float | None = None
+        self._loop = asyncio.get_running_loop()
+        self._greatest = max_concurrency
+        self._max_queue = max_queue
+        self._queue: dict[asyncio.Future[None], None] = {}  # in order, and a waiter that gives up leaves at once
+        self._last_cut = float("-inf")
+        self._held_until = float("-inf")
+        self._alarm: asyncio.TimerHandle | None = None
+        self._drained: asyncio.Future[None] | None = None
+
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for a slot."""
+        return len(self._queue)
+
+    async def acquire(self, *, bounded: bool = True) -> Slot:
+        """Wait for a slot.
+
+        Args:
+            bounded: Whether ``max_queue`` applies; a call that comes back from a retry pause was already admitted.
+
+        Raises:
+            OverloadedError: ``max_queue`` calls already wait.
+            RuntimeError: The client was closed meanwhile.
+        """
+        if self._queue or not self._has_room():
+            await self._wait(bounded=bounded)
+        else:
+            self.in_flight += 1
+        return Slot(self._loop.time())
+
+    def release(self) -> None:
+        """Give a slot back."""
+        self.in_flight -= 1
+        self._admit()
+        if self._drained is not None and not self.in_flight and not self._drained.done():
+            self._drained.set_result(None)
+
+    def succeeded(self, slot: Slot) -> None:
+        """Tell that the call of ``slot`` brought an answer."""
+        took = self._loop.time() - slot.begun
+        self.quickest = took if self.quickest is None else min(took, self.quickest)
+        self.width = min(self.width + 1 / self.width, float(self._greatest))
+
+    def refused(self, slot: Slot) -> None:
+        """Tell that the service had no room (429 or 503) for the call of ``slot``."""
+        if slot.begun >= self._last_cut:
+            self.width = max(self.width * CUT, 1.0)
+            self._last_cut = self._loop.time()
+
+    def hold(self, seconds: float) -> None:
+        """Let nothing new start for that long."""
+        self._held_until = max(self._held_until, self._loop.time() + seconds)
+
+    async def drain(self) -> None:
+        """Send those who wait away, and return when all that is in flight has landed."""
+        for waiter in self._queue:
+            if not waiter.done():
+                waiter.set_exception(RuntimeError("the client was closed while this call waited for a slot"))
+        self._disarm()
+        if self.in_flight:
+            self._drained = self._loop.create_future()
+            await self._drained
+
+    # ---- inside
+
+    def _has_room(self) -> bool:
+        return self.in_flight < int(self.width) and self._loop.time() >= self._held_until
+
+    async def _wait(self, *, bounded: bool) -> None:
+        if bounded and self._max_queue is not None and self.waiting >= self._max_queue:
+            raise OverloadedError(
+                f"{self.waiting} calls already wait for one of {int(self.width)} slots (max_queue={self._max_queue})"
+            )
+        waiter = self._loop.create_future()
+        self._queue[waiter] = None
+        self._admit()
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                self.release()  # granted and cancelled in the same turn
+            raise
+        finally:
+            self._queue.pop(waiter, None)
+
+    def _admit(self) -> None:
+        while self._queue and self._has_room():
+            waiter = next(iter(self._queue))
+            del self._queue[waiter]
+            if not waiter.done():
+                self.in_flight += 1
+                waiter.set_result(None)
+        if self._queue and self._alarm is None and self._held_until > self._loop.time():
+            self._alarm = self._loop.call_at(self._held_until, self._on_alarm)
+
+    def _on_alarm(self) -> None:
+        self._alarm = None
+        self._admit()
+
+    def _disarm(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None

@@ -1,0 +1,99 @@
+"""Where a signed link may lead: to the API's own origin, or over https to an address of the public internet.
+
+A link comes out of an answer; followed blindly it would let whoever forges one reach into the caller's network.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from typing import TypeAlias
+
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.resolver import DefaultResolver
+from yarl import URL
+
+Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: an IPv4 address in the last 32 bits
+
+
+class ForbiddenAddressError(OSError):
+    """A name led to an address that no link may lead to."""
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address belongs to the public internet, also when it wraps an IPv4 address in an IPv6 one."""
+    try:
+        return _is_global(ipaddress.ip_address(address.partition("%")[0]))
+    except ValueError:
+        return False
+
+
+def _is_global(address: Address) -> bool:
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
+        if inner is None and address in _NAT64:
+            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        if inner is not None:
+            return _is_global(inner)
+    return address.is_global and not address.is_multicast
+
+
+def refusal(url: URL, own: URL) -> str | None:
+    """Say why ``url`` must not be fetched, as far as the URL itself tells, or return None.
+
+    Args:
+        url: The link, or what it redirects to.
+        own: The API's base URL.
+    """
+    if url.scheme in {"http", "https"} and url.host and url.origin() == own.origin():
+        return None
+    if url.scheme != "https" or not url.host:
+        return "only https links, or links to the API's own host, are followed"
+    if url.user is not None or url.password is not None:
+        return "a link with a user name is not followed"
+    if _is_numeric(url.host) and not is_public(url.host):
+        return "the link leads to an address that is not public"
+    return None
+
+
+def _is_numeric(host: str) -> bool:
+    # inet_aton also reads the spellings that resolvers accept: 2130706433, 0x7f.1, 127.1.
+    if ":" in host:
+        return True
+    try:
+        socket.inet_aton(host)
+    except OSError:
+        return False
+    return True
+
+
+class PublicResolver(AbstractResolver):
+    """Resolves names, and refuses one that has any address outside the public internet.
+
+    The check stands here, behind the name and before the connection, so that a name cannot resolve to one address when
+    it is checked and to another when it is used.
+    """
+
+    def __init__(self, own_host: str) -> None:
+        """Let ``own_host``, the API's, resolve to anything."""
+        self._own_host = own_host
+        self._resolver = DefaultResolver()
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """Resolve ``host``.
+
+        Raises:
+            ForbiddenAddressError: One of its addresses is not public.
+        """
+        found = await self._resolver.resolve(host, port, family)
+        if host != self._own_host and not all(is_public(one["host"]) for one in found):
+            raise ForbiddenAddressError(f"{host} has an address that is not public")
+        return found
+
+    async def close(self) -> None:
+        """Close the resolver behind this one."""
+        await self._resolver.close()

@@ -1,0 +1,221 @@
+"""Signed links fetched: nothing of the account goes along, a broken transfer goes on where it broke."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Protocol
+
+import aiohttp
+from aiohttp import hdrs
+from attrs import define, frozen
+from yarl import URL
+
+from phota_async import formats
+from phota_async.errors import DownloadError, without_query
+from phota_async.transport.addresses import ForbiddenAddressError, refusal
+from phota_async.transport.border import FOREIGN, in_plain_words
+from phota_async.transport.post import USER_AGENT
+from phota_async.transport.session import Timeout
+
+MAX_REDIRECTS = 5
+IDLE_SECONDS = 60.0
+"""A transfer that stands still for so long is broken off and resumed."""
+
+_PIECE_BYTES = 2**20
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_EXPIRED = frozenset({401, 403, 404, 410})
+_TRANSIENT = frozenset({408, 416, 425, 429})
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18})")
+
+
+class _DiskError(Exception):
+    """The sink's own error, kept apart from those of the network, which are `OSError` as well."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+class Sink(Protocol):
+    """Where the bytes go."""
+
+    async def write(self, offset: int, data: bytes) -> None:
+        """Put ``data`` at ``offset``; what was behind it counts no more."""
+        ...
+
+
+@frozen
+class Source:
+    """What a download needs to know of the client."""
+
+    own: URL
+    proxy_for: Callable[[URL], URL | None]
+    timeout: Timeout
+    max_bytes: int
+
+
+@define
+class _Progress:
+    """What was received so far, and how to ask for the rest."""
+
+    received: int = 0
+    total: int | None = None
+    validator: str | None = None
+
+    def restart(self) -> None:
+        self.received, self.total, self.validator = 0, None, None
+
+
+class Download:
+    """One link on its way into one sink. `attempt` goes on where the last one broke off."""
+
+    def __init__(self, session: aiohttp.ClientSession, source: Source, link: URL | str, sink: Sink) -> None:
+        """Prepare to fetch ``link``; what is no URL is refused by the first attempt."""
+        self._session = session
+        self._source = source
+        self._sink = sink
+        self._progress = _Progress()
+        self._shown = without_query(str(link))
+        try:
+            self._url = URL(link)
+        except ValueError:
+            self._url = URL()
+
+    async def attempt(self) -> None:
+        """Fetch what is missing.
+
+        Raises:
+            DownloadError: ``transient`` when another attempt may go on; else the link has expired, leads where no link
+                may lead, or holds no image.
+            OSError: The sink cannot be written to.
+        """
+        failure: DownloadError | OSError
+        try:
+            async with asyncio.timeout(self._source.timeout.attempt):
+                await self._follow(self._url, MAX_REDIRECTS)
+                return
+        except _DiskError as error:
+            failure = error.error
+        except FOREIGN as error:
+            if isinstance(error.__cause__, ForbiddenAddressError):
+                failure = self._failed(str(error.__cause__))
+            elif isinstance(error, aiohttp.InvalidURL):
+                failure = self._failed("the link is not a URL that can be fetched")
+            else:
+                failure = self._interrupted(f"the download broke off: {in_plain_words(error)}")
+        raise failure
+
+    async def _follow(self, url: URL, redirects: int) -> None:
+        if reason := refusal(url, self._source.own):
+            raise self._failed(reason)
+        async with self._session.get(
+            url,
+            headers=self._headers(),
+            allow_redirects=False,
+            auto_decompress=False,
+            proxy=self._source.proxy_for(url),
+            timeout=aiohttp.ClientTimeout(total=None, connect=self._source.timeout.connect, sock_read=IDLE_SECONDS),
+        ) as response:
+            if response.status not in _REDIRECTS:
+                await self._receive(response)
+                return
+            target = self._target(response)
+        if not redirects:
+            raise self._failed(f"more than {MAX_REDIRECTS} redirects")
+        await self._follow(target, redirects - 1)
+
+    def _target(self, response: aiohttp.ClientResponse) -> URL:
+        try:
+            return response.url.join(URL(response.headers.get(hdrs.LOCATION, ""), encoded=True))
+        except ValueError:
+            return URL()
+
+    def _headers(self) -> dict[str, str]:
+        headers = {hdrs.ACCEPT_ENCODING: "identity", hdrs.USER_AGENT: USER_AGENT}
+        if self._progress.received and self._progress.validator:
+            headers[hdrs.RANGE] = f"bytes={self._progress.received}-"
+            # Without it a changed file would be sewn to the beginning of the old one.
+            headers[hdrs.IF_RANGE] = self._progress.validator
+        return headers
+
+    async def _receive(self, response: aiohttp.ClientResponse) -> None:
+        self._begin(response)
+        buffer = bytearray()
+        try:
+            async for chunk in response.content.iter_any():
+                buffer += chunk
+                if len(buffer) >= _PIECE_BYTES:
+                    await self._flush(response, buffer)
+        except FOREIGN:
+            # What came before the break is kept: the next attempt asks for the rest only.
+            await self._flush(response, buffer)
+            raise
+        await self._flush(response, buffer)
+        if self._progress.total not in {None, self._progress.received}:
+            raise self._interrupted("the download was cut short")
+
+    def _begin(self, response: aiohttp.ClientResponse) -> None:
+        status, progress = response.status, self._progress
+        if status == HTTPStatus.PARTIAL_CONTENT and progress.received:
+            if not _goes_on(response, progress):
+                progress.restart()
+                raise self._interrupted("the server answered with another range than was asked for", status)
+            return
+        progress.restart()
+        if status != HTTPStatus.OK:
+            raise self._refused(status)
+        chunked = hdrs.TRANSFER_ENCODING in response.headers
+        progress.total = None if chunked else response.content_length
+        progress.validator = _validator(response)
+        if response.headers.get(hdrs.CONTENT_ENCODING, "identity") != "identity" or (
+            progress.total is None and not chunked
+        ):
+            raise self._failed("the server's answer has no length by which a cut could be told", status)
+
+    def _refused(self, status: int) -> DownloadError:
+        if status in _EXPIRED:
+            return self._failed(f"{status}: the link has expired (links live 24 hours) or is not valid", status)
+        if status in _TRANSIENT or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            return self._interrupted(f"the server answered {status}", status)
+        return self._failed(f"the server answered {status}", status)
+
+    async def _flush(self, response: aiohttp.ClientResponse, buffer: bytearray) -> None:
+        if not buffer:
+            return
+        progress, data = self._progress, bytes(buffer)
+        buffer.clear()
+        if not progress.received and not _is_image(response, data):
+            raise self._failed("what the link holds is no image", response.status)
+        if progress.received + len(data) > (progress.total or self._source.max_bytes):
+            raise self._failed(f"it is longer than {progress.total or self._source.max_bytes} bytes", response.status)
+        try:
+            await self._sink.write(progress.received, data)
+        except OSError as error:
+            raise _DiskError(error) from None
+        progress.received += len(data)
+
+    def _failed(self, reason: str, status: int | None = None) -> DownloadError:
+        return DownloadError(reason, self._shown, status)
+
+    def _interrupted(self, reason: str, status: int | None = None) -> DownloadError:
+        return DownloadError(reason, self._shown, status, transient=True)
+
+
+def _goes_on(response: aiohttp.ClientResponse, progress: _Progress) -> bool:
+    found = _CONTENT_RANGE.fullmatch(response.headers.get(hdrs.CONTENT_RANGE, ""))
+    return found is not None and int(found[1]) == progress.received and int(found[2]) == progress.total
+
+
+def _validator(response: aiohttp.ClientResponse) -> str | None:
+    tag = response.headers.get(hdrs.ETAG, "")
+    # A weak tag says "about the same", which is not enough to sew two halves together (RFC 9110, section 13.1.5).
+    return tag if tag.startswith('"') else response.headers.get(hdrs.LAST_MODIFIED)
+
+
+def _is_image(response: aiohttp.ClientResponse, head: bytes) -> bool:
+    if formats.media_type(head[: formats.HEAD_BYTES]):
+        return True
+    return response.content_type.startswith("image/")

@@ -1,0 +1,217 @@
+"""One attempt: the POST, its answer decoded as it arrives, and every foreign error turned into one of ours."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+
+import aiohttp
+from aiohttp import hdrs
+from anyio import CapacityLimiter, to_thread
+from attrs import define, field, frozen
+from yarl import URL
+
+from phota_async.codec.answer import Answer, AnswerDecoder, AnswerError
+from phota_async.codec.error_answer import MAX_BODY_BYTES, api_error
+from phota_async.codec.request import RequestBody
+from phota_async.errors import (
+    APIError,
+    ConnectionFailedError,
+    OutcomeUnknownError,
+    PhotaError,
+    ResponseFormatError,
+)
+from phota_async.models import EnhancedImage
+from phota_async.transport.border import FOREIGN, in_plain_words
+from phota_async.transport.inflate import EncodingError, Inflater
+from phota_async.transport.session import Timeout
+from phota_async.transport.upload import Flight, Upload
+from phota_async.version import __version__
+
+logger = logging.getLogger("phota_async")
+
+USER_AGENT = f"phota-async/{__version__}"
+
+_ERROR_BODY_SECONDS = 10.0  # the status is known by then; the rest is only words
+_JOINED_AT_ONCE = 2**20  # copying less than this does not hold the loop for a millisecond
+_ID_CHARACTERS = 128
+_REMEMBERED_DATES = 100
+
+
+@frozen
+class Endpoint:
+    """Where attempts go, and what bounds them."""
+
+    url: URL
+    key: str = field(repr=False)
+    proxy: URL | None = field(repr=False)
+    timeout: Timeout
+    max_response_bytes: int
+
+
+@frozen
+class Received:
+    """What one good attempt brought."""
+
+    images: tuple[EnhancedImage, ...]
+    answer: Answer
+    request_id: str | None
+
+
+@define
+class _Exchange:
+    """What is known of an attempt while it goes on."""
+
+    decoder: AnswerDecoder = field(factory=AnswerDecoder)
+    request_id: str | None = None
+    accepted: bool = False
+
+
+class Poster:
+    """Makes attempts over one session."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        """Use ``session``, which stays its owner's."""
+        self._session = session
+        self._announced: set[str] = set()
+        # One copy at a time: the pieces and the whole image exist together while it is made.
+        self._joining = CapacityLimiter(1)
+
+    async def post(self, endpoint: Endpoint, body: RequestBody, flight: Flight) -> Received:
+        """Make one attempt.
+
+        Raises:
+            ImageError: The photo changed since it was opened; the request was broken off before its end.
+            ConnectionFailedError: The request did not reach the service whole.
+            OutcomeUnknownError: It did, and no complete answer came.
+            ResponseFormatError: A success that does not keep the contract.
+            APIError: Any other answer.
+        """
+        exchange, upload = _Exchange(), Upload(body, flight)
+        failure: PhotaError
+        try:
+            async with asyncio.timeout(endpoint.timeout.attempt) as clock:
+                return await self._exchange(endpoint, upload, exchange, clock)
+        except FOREIGN as error:
+            failure = upload.failure or _connection_error(error, endpoint, sent=flight.whole or exchange.accepted)
+        except (AnswerError, EncodingError) as error:
+            failure = ResponseFormatError(f"the service's answer is unusable: {error}", exchange.request_id)
+        if isinstance(failure, OutcomeUnknownError | ResponseFormatError):
+            failure = type(failure)(
+                str(failure.args[0]), exchange.request_id, await self._images(exchange.decoder.intact)
+            )
+        raise failure
+
+    async def _exchange(
+        self, endpoint: Endpoint, upload: Upload, exchange: _Exchange, clock: asyncio.Timeout
+    ) -> Received:
+        async with self._session.post(
+            endpoint.url,
+            data=upload,
+            headers=_headers(endpoint),
+            allow_redirects=False,
+            auto_decompress=False,
+            proxy=endpoint.proxy,
+            raise_for_status=False,
+            timeout=aiohttp.ClientTimeout(total=None, connect=endpoint.timeout.connect),
+        ) as response:
+            try:
+                exchange.request_id = _request_id(response.headers)
+                self._announce(response.headers)
+                if not 200 <= response.status <= 299:  # noqa: PLR2004  (success)
+                    clock.reschedule(None)
+                    raise await _api_error(response, endpoint.key)
+                exchange.accepted = True
+                answer = await _decoded(response, exchange.decoder, endpoint.max_response_bytes)
+            finally:
+                response.close()
+        return Received(await self._images(answer.images), answer, exchange.request_id)
+
+    async def _images(self, images: tuple[list[bytes], ...]) -> tuple[EnhancedImage, ...]:
+        return tuple([EnhancedImage(await self._joined(pieces)) for pieces in images])
+
+    async def _joined(self, pieces: list[bytes]) -> bytes:
+        if sum(map(len, pieces)) < _JOINED_AT_ONCE:
+            data = b"".join(pieces)
+        else:
+            # bytes.join releases the GIL for a MiB or more, so that touching fresh memory does not hold the loop.
+            data = await to_thread.run_sync(b"".join, pieces, limiter=self._joining)
+        pieces.clear()
+        return data
+
+    def _announce(self, headers: Mapping[str, str]) -> None:
+        date = headers.get("X-Phota-Deprecation-Date")
+        if date is not None and date not in self._announced and len(self._announced) < _REMEMBERED_DATES:
+            self._announced.add(date)
+            logger.warning("the service announces a deprecation for %s", date[:_ID_CHARACTERS])
+
+
+def _headers(endpoint: Endpoint) -> dict[str, str]:
+    return {
+        "X-API-Key": endpoint.key,
+        hdrs.ACCEPT: "application/json",
+        # base64 of compressed images does not get smaller, only dearer.
+        hdrs.ACCEPT_ENCODING: "identity",
+        hdrs.CONNECTION: "close",
+        hdrs.USER_AGENT: USER_AGENT,
+    }
+
+
+def _request_id(headers: Mapping[str, str]) -> str | None:
+    value = headers.get("X-Request-Id", "")
+    return "".join(filter(str.isprintable, value))[:_ID_CHARACTERS] or None
+
+
+async def _decoded(response: aiohttp.ClientResponse, decoder: AnswerDecoder, limit: int) -> Answer:
+    inflater = Inflater(response.headers.get(hdrs.CONTENT_ENCODING, ""))
+    travelled = held = 0
+    if (response.content_length or 0) > limit:
+        raise AnswerError(f"its {response.content_length} bytes are more than max_response_bytes ({limit})")
+    async for chunk in response.content.iter_any():
+        travelled += len(chunk)
+        for piece in inflater.feed(chunk):
+            held += len(piece)
+            if max(travelled, held) > limit:
+                raise AnswerError(f"it is longer than max_response_bytes ({limit})")
+            await _fed(decoder, piece)
+            if inflater.expands:
+                await asyncio.sleep(0)  # one chunk may hold a thousand times its length
+    inflater.finish()
+    return decoder.finish()
+
+
+async def _fed(decoder: AnswerDecoder, piece: bytes) -> None:
+    while taken := decoder.feed(piece):
+        piece = piece[taken:]
+        if not piece:
+            return
+        await asyncio.sleep(0)
+
+
+async def _api_error(response: aiohttp.ClientResponse, key: str) -> APIError:
+    body = bytearray()
+    try:
+        inflater = Inflater(response.headers.get(hdrs.CONTENT_ENCODING, ""))
+        async with asyncio.timeout(_ERROR_BODY_SECONDS):
+            async for chunk in response.content.iter_any():
+                # A step of a compressed body is more than is wanted of it: the first is enough.
+                body += next(inflater.feed(chunk), b"")
+                if len(body) >= MAX_BODY_BYTES:
+                    break
+    except (*FOREIGN, EncodingError):
+        logger.debug("the body of a %d answer was cut short", response.status)
+    return api_error(
+        response.status,
+        # Some services repeat the key that they refuse.
+        bytes(body[:MAX_BODY_BYTES]).replace(key.encode(), b"***"),
+        request_id=_request_id(response.headers),
+        retry_after=response.headers.getall(hdrs.RETRY_AFTER, ()),
+    )
+
+
+def _connection_error(error: BaseException, endpoint: Endpoint, *, sent: bool) -> PhotaError:
+    host, words = endpoint.url.host, in_plain_words(error)
+    if sent:
+        return OutcomeUnknownError(f"sent to {host}, but no complete answer: {words}")
+    return ConnectionFailedError(f"the request did not reach {host}: {words}")

@@ -1,0 +1,67 @@
+"""Which proxy a URL goes through: the rules of ``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``, as in curl.
+
+aiohttp's own ``trust_env`` is not used: it would read ``.netrc`` as well.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+
+from attrs import field, frozen
+from yarl import URL
+
+
+def proxy_url(value: str) -> URL:
+    """Return a proxy's URL; without a scheme it is http, as in curl.
+
+    Raises:
+        ValueError: It is no http or https proxy.
+    """
+    try:
+        url = URL(value if "://" in value else f"http://{value}")
+    except ValueError:
+        url = URL()
+    if url.scheme not in {"http", "https"} or not url.host:
+        raise ValueError("proxy must be an http:// or https:// URL with a host")
+    return url
+
+
+@frozen
+class Proxies:
+    """The proxies of one client.
+
+    Attributes:
+        by_scheme: Values by scheme (``http``, ``https``, ``all``) and, under ``no``, the hosts that need none.
+    """
+
+    by_scheme: Mapping[str, str] = field(factory=dict[str, str], repr=False)
+
+    def for_url(self, url: URL) -> URL | None:
+        """Return the proxy to use for ``url``, or None.
+
+        Raises:
+            ValueError: The environment names a proxy of an unknown kind.
+        """
+        value = self.by_scheme.get(url.scheme) or self.by_scheme.get("all")
+        if not value or any(_covers(rule, url) for rule in self.by_scheme.get("no", "").split(",")):
+            return None
+        return proxy_url(value)
+
+
+def _covers(rule: str, url: URL) -> bool:
+    rule, host = rule.strip().lower(), (url.host or "").lower()
+    if rule == "*":
+        return True
+    name, colon, port = rule.rpartition(":")
+    if colon and port.isdigit() and ":" not in name:
+        if int(port) != url.port:
+            return False
+        rule = name
+    rule = rule.lstrip(".").strip("[]")
+    if not rule:
+        return False
+    try:
+        return ipaddress.ip_address(host) in ipaddress.ip_network(rule, strict=False)
+    except ValueError:
+        return host == rule or host.endswith(f".{rule}")

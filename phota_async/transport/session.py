@@ -1,0 +1,60 @@
+"""Sessions: how connections are made, and what no request may carry by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import aiohttp
+from attrs import Attribute, field, frozen
+from yarl import URL
+
+from phota_async.transport.addresses import PublicResolver
+
+
+def _seconds(_: object, attribute: Attribute[Any], value: object) -> None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value > 0):
+        raise ValueError(f"{attribute.name} must be a positive number of seconds or None, not {value!r}")
+
+
+@frozen(kw_only=True)
+class Timeout:
+    """How long to wait, in seconds; None for ever.
+
+    Attributes:
+        connect: For a connection, name resolution and TLS included.
+        attempt: For one request and its whole answer, counted from when the call has its slot. The default is a little
+            more than the service's own limit of 600 s (release notes v0.1.1), so that its answer is not missed.
+        overall: For the whole call: waiting for a slot, every attempt, every pause.
+    """
+
+    connect: float | None = field(default=10.0, validator=_seconds)
+    attempt: float | None = field(default=630.0, validator=_seconds)
+    overall: float | None = field(default=None, validator=_seconds)
+
+
+def open_session(trace_configs: Sequence[aiohttp.TraceConfig]) -> aiohttp.ClientSession:
+    """Open the session for the API.
+
+    Each POST has a connection of its own: on a kept one, a stale connection loses a paid request, and a stray second
+    answer would be handed to the next call. Nobody waits for a connection here (``limit=0``): aiohttp counts that
+    waiting as part of the timeout, and the limiter has done it.
+    """
+    connector = aiohttp.TCPConnector(limit=0, force_close=True)
+    return _session(connector, trace_configs)
+
+
+def open_download_session(own: URL, trace_configs: Sequence[aiohttp.TraceConfig]) -> aiohttp.ClientSession:
+    """Open the session for signed links, which connects to public addresses and the API's own host only."""
+    connector = aiohttp.TCPConnector(limit=0, force_close=True, resolver=PublicResolver(own.host or ""))
+    return _session(connector, trace_configs)
+
+
+def _session(connector: aiohttp.BaseConnector, trace_configs: Sequence[aiohttp.TraceConfig]) -> aiohttp.ClientSession:
+    # No cookies kept or sent; trust_env stays off, so no .netrc; no timeouts but ours.
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=None),
+        trace_configs=list(trace_configs),
+    )

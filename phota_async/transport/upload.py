@@ -1,0 +1,80 @@
+"""The request's body on its way through aiohttp: known length, in pieces, a turn given back after each."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from contextlib import aclosing
+from typing import Any
+
+from aiohttp import Payload
+from aiohttp.abc import AbstractStreamWriter
+from attrs import define
+
+from phota_async.codec.request import RequestBody
+from phota_async.errors import ImageError
+
+# A call is silent for about 55 s, and NATs and load balancers drop what is silent: probe after 30 s, then every 15 s.
+_KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPALIVE": 30, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
+
+
+@define
+class Flight:
+    """How far one attempt got.
+
+    Attributes:
+        whole: Whether the request's last byte was handed over: from then on it may be paid for.
+        landed: Whether its outcome is known.
+    """
+
+    whole: bool = False
+    landed: bool = False
+
+    @property
+    def may_be_charged(self) -> bool:
+        """Whether a paid request is in flight."""
+        return self.whole and not self.landed
+
+
+class Upload(Payload):
+    """The body of one attempt. `flight` learns when the last piece goes out; `failure` is why none did."""
+
+    def __init__(self, body: RequestBody, flight: Flight) -> None:
+        """Prepare to send ``body``."""
+        super().__init__(body, content_type="application/json")
+        self._size = body.length
+        self._body = body
+        self._flight = flight
+        self.failure: ImageError | None = None
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        """Refuse: the body never exists as one string."""
+        raise TypeError("the body exists in pieces only")
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        """Write the body; aiohttp calls this in a task of its own."""
+        keep_alive(getattr(writer, "transport", None))
+        written = 0
+        try:
+            async with aclosing(self._body.pieces()) as pieces:
+                async for piece in pieces:
+                    written += len(piece)
+                    # Before the write: what it hands over can be acted on before it returns.
+                    self._flight.whole = written == self._size
+                    await writer.write(piece)
+                    if not self._flight.whole:
+                        await asyncio.sleep(0)
+        except ImageError as error:
+            self.failure = error
+            raise
+
+
+def keep_alive(transport: asyncio.BaseTransport | None) -> None:
+    """Turn TCP keepalive on, whoever made the connection."""
+    connection: Any = transport and transport.get_extra_info("socket")
+    if connection is None or connection.family not in {socket.AF_INET, socket.AF_INET6}:
+        return
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEPALIVE.items():
+        if hasattr(socket, name):
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

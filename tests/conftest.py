@@ -1,0 +1,36 @@
+"""What every test stands on: asyncio alone, a loop that no call may block, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from blockbuster import BlockBuster, blockbuster_ctx
+
+PHOTOS = Path(__file__).parent / "photos"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def blockbuster() -> Iterator[BlockBuster]:
+    """A blocking call made by the package on an event loop is an error."""
+    with blockbuster_ctx("phota_async") as active:
+        yield active
+
+
+@pytest.fixture
+def photo() -> Path:
+    return PHOTOS / "chelsea.png"
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.lower().endswith("_proxy") or name.startswith("PHOTA_"):
+            monkeypatch.delenv(name)

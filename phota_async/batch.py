@@ -1,14 +1,14 @@
 """Many photos through one callable: workers on one shared iterator, outcomes as values, bounded in every direction.
 
-Knows neither HTTP nor the client: what enhances a photo is handed in. Reading ahead is bounded by the number of workers,
-so is what is finished and not yet taken, and a million paths cost no more than a hundred.
+Knows neither HTTP nor the client: what enhances a photo is handed in. Reading ahead is bounded by the number of
+workers, so is what is finished and not yet taken, and a million paths cost no more than a hundred.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any, TypeAlias
 
@@ -25,7 +25,9 @@ logger = logging.getLogger("phota_async")
 
 
 @asynccontextmanager
-async def stream(photos: Photos, enhance: Enhance, workers: int) -> AsyncIterator[MemoryObjectReceiveStream[Outcome]]:
+async def stream(
+    photos: Photos, enhance: Enhance, workers: int
+) -> AsyncGenerator[MemoryObjectReceiveStream[Outcome], None]:
     """Give the outcomes as they complete, one for each photo.
 
     Leaving the block early abandons what is in flight.
@@ -48,7 +50,8 @@ async def gather(photos: Photos, enhance: Enhance, workers: int) -> BatchResult:
     """Return all outcomes in input order."""
     async with stream(photos, enhance, workers) as outcomes:
         gathered = [outcome async for outcome in outcomes]
-    return BatchResult(sorted(gathered, key=lambda outcome: outcome.index))
+    gathered.sort(key=lambda outcome: outcome.index)
+    return BatchResult(tuple(gathered))
 
 
 class _Batch:
@@ -114,11 +117,10 @@ def _broken_source(index: int, error: Exception) -> Outcome:
     return Outcome(index, None, error=failure, attempted=False)
 
 
-async def _each(photos: Photos) -> AsyncIterator[Any]:
+async def _each(photos: Photos) -> AsyncGenerator[Any, None]:
     if isinstance(photos, AsyncIterable):
         async for photo in photos:
             yield photo
         return
-    iterator: Iterator[Any] = iter(photos)
-    for photo in iterator:
+    for photo in photos:
         yield photo

@@ -60,8 +60,9 @@ class Call:
             PhotaError: Any of the tree but `DownloadError`.
         """
         begun = asyncio.get_running_loop().time()
+        clock = asyncio.timeout(self.deadline)
         try:
-            async with asyncio.timeout(self.deadline) as clock:
+            async with clock:
                 body = RequestBody.of(await open_photo(image), self.options)
                 retries = Retries(self.means.policy, self.means.on_retry, clock.when(), self._quickest)
                 received = await retries.run(lambda number: self._attempt(number, body))

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import os
-import threading
 import urllib.request
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -16,13 +14,13 @@ from typing import Any, Self, TypeAlias, Unpack, overload
 
 import aiohttp
 from anyio.streams.memory import MemoryObjectReceiveStream
-from attrs import evolve, field, frozen
+from attrs import evolve
 from yarl import URL
 
 from phota_async import batch, fetch
 from phota_async.call import Call, Means
+from phota_async.homes import Homes, Plan
 from phota_async.images import photos_in
-from phota_async.limiter import Limiter
 from phota_async.models import (
     BatchResult,
     EnhancedImage,
@@ -37,13 +35,10 @@ from phota_async.settings import (
     KEY_VARIABLE,
     URL_VARIABLE,
     Settings,
-    count_or_none,
-    positive,
     proxies,
 )
-from phota_async.transport.post import Endpoint, Poster
-from phota_async.transport.proxies import Proxies
-from phota_async.transport.session import Timeout, open_download_session, open_session
+from phota_async.transport.post import Endpoint
+from phota_async.transport.session import Timeout
 
 Photos: TypeAlias = Iterable[Any] | AsyncIterable[Any] | str | os.PathLike[str]
 
@@ -53,76 +48,6 @@ class _Unset:
 
 
 _UNSET = _Unset()
-
-
-@frozen(kw_only=True)
-class _Plan:
-    """How the rooms of each loop are furnished."""
-
-    max_concurrency: int = field(validator=positive)
-    max_queue: int | None = field(validator=count_or_none)
-    proxies: Proxies
-    session: aiohttp.ClientSession | None
-    trace_configs: tuple[aiohttp.TraceConfig, ...]
-    own: URL
-
-
-class _Home:
-    """What a client has opened on one event loop."""
-
-    def __init__(self, plan: _Plan) -> None:
-        self.plan = plan
-        self.limiter = Limiter(plan.max_concurrency, plan.max_queue)
-        self._opened = AsyncExitStack()
-        self.poster = Poster(plan.session or self._own(open_session(plan.trace_configs)))
-        self._downloads: aiohttp.ClientSession | None = None
-
-    @property
-    def downloads(self) -> aiohttp.ClientSession:
-        # Never the injected session: it may carry cookies and headers of the account.
-        if self._downloads is None:
-            self._downloads = self._own(open_download_session(self.plan.own, self.plan.trace_configs))
-        return self._downloads
-
-    def _own(self, session: aiohttp.ClientSession) -> aiohttp.ClientSession:
-        self._opened.push_async_callback(session.close)
-        return session
-
-    async def aclose(self) -> None:
-        await self._opened.aclose()
-
-
-class _Homes:
-    """The homes of one client, by event loop. Loops may run in several threads."""
-
-    def __init__(self, plan: _Plan) -> None:
-        self.plan = plan
-        self._by_loop: dict[asyncio.AbstractEventLoop, _Home] = {}
-        self._lock = threading.Lock()
-
-    async def here(self) -> _Home:
-        loop = asyncio.get_running_loop()
-        if loop not in self._by_loop:
-            await self.sweep()
-            with self._lock:
-                self._by_loop[loop] = self._by_loop.get(loop) or _Home(self.plan)
-        return self._by_loop[loop]
-
-    async def sweep(self) -> None:
-        """Close what belongs to loops that have ended, as after one `asyncio.run` and before the next."""
-        with self._lock:
-            homes = [self._by_loop.pop(loop) for loop in list(self._by_loop) if loop.is_closed()]
-        for home in homes:
-            await home.aclose()
-
-    async def leave(self) -> None:
-        with self._lock:
-            home = self._by_loop.pop(asyncio.get_running_loop(), None)
-        if home is not None:
-            try:
-                await home.limiter.drain()
-            finally:
-                await home.aclose()
 
 
 class PhotaClient:
@@ -175,10 +100,8 @@ class PhotaClient:
             on_retry=on_retry,
             allow_http=allow_http,
         )
-        if session is not None and not isinstance(session, aiohttp.ClientSession):
-            raise ValueError(f"session must be an aiohttp.ClientSession or None, not {session!r}")
-        self._homes = _Homes(
-            _Plan(
+        self._homes = Homes(
+            Plan(
                 max_concurrency=max_concurrency,
                 max_queue=max_queue,
                 proxies=proxies(proxy, urllib.request.getproxies_environment()),
@@ -275,8 +198,8 @@ class PhotaClient:
     async def enhance_many(self, photos: Photos, **options: Unpack[EnhanceKeywords]) -> BatchResult:
         """Enhance many photos, at most ``max_concurrency`` at once, and return every outcome in input order.
 
-        A photo that fails is an `Outcome` with an error, never the end of the batch; only an account's error (401, 402,
-        403) keeps the rest from being started. All results are held in memory: for more than that, see `enhance_stream`.
+        A photo that fails is an `Outcome` with an error, never the end of the batch; only an account's error (401,
+        402, 403) keeps the rest from being started. All results are held in memory; see `enhance_stream` for more.
 
         Args:
             photos: A list, any iterable or async iterable of what `enhance` takes, or a directory (its photos, those in
@@ -355,7 +278,7 @@ class PhotaClient:
 @asynccontextmanager
 async def _stream(
     photos: Photos, enhance: batch.Enhance, workers: int
-) -> AsyncIterator[MemoryObjectReceiveStream[Outcome]]:
+) -> AsyncGenerator[MemoryObjectReceiveStream[Outcome], None]:
     async with batch.stream(await _photos(photos), enhance, workers) as outcomes:
         yield outcomes
 

@@ -82,8 +82,9 @@ class Fetcher:
     async def _fetch(self, link: URL | str, sink: Sink) -> None:
         download = Download(self.session, self.source, link, sink)
         overall = self.source.timeout.overall
+        clock = asyncio.timeout(overall)
         try:
-            async with asyncio.timeout(overall) as clock:
+            async with clock:
                 retries = Retries(self.policy, self.on_retry, clock.when())
                 await retries.run(lambda _: download.attempt())
                 return

@@ -6,6 +6,7 @@ import hashlib
 import os
 import secrets
 from pathlib import Path
+from typing import Self
 
 from anyio import to_thread
 
@@ -49,7 +50,7 @@ class Partial:
         # Short, because the target's own name may already have the 255 bytes that file systems allow.
         self._path = target.with_name(f".phota-{secrets.token_hex(8)}{PARTIAL_SUFFIX}")
 
-    def __enter__(self) -> Partial:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -58,7 +59,7 @@ class Partial:
     def write(self, offset: int, data: bytes) -> None:
         """Write ``data`` at ``offset`` bytes from the start, and drop whatever followed."""
         descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
-        with open(descriptor, "wb", buffering=0) as file:
+        with open(descriptor, "wb", buffering=0) as file:  # noqa: PTH123  (a descriptor, opened without truncation)
             file.seek(offset)
             view = memoryview(data)
             while view:
@@ -67,10 +68,30 @@ class Partial:
 
     def finish(self) -> None:
         """Flush to the disk and put the file in place, replacing one that stands there (a link itself, not its aim)."""
-        with open(self._path, "rb+", buffering=0) as file:
+        with self._path.open("rb+", buffering=0) as file:
             os.fsync(file.fileno())
-        os.replace(self._path, self.target)
+        self._path.replace(self.target)
 
     def discard(self) -> None:
         """Remove what was written, if it is still there."""
         self._path.unlink(missing_ok=True)
+
+
+async def existing(paths: list[Path]) -> set[Path]:
+    """Return those of ``paths`` where something stands."""
+    return await to_thread.run_sync(lambda: {path for path in paths if path.exists()})
+
+
+async def writable(folder: Path) -> None:
+    """Make ``folder`` where it is missing, and see that files can be written there.
+
+    Raises:
+        OSError: They cannot.
+    """
+    await to_thread.run_sync(_try_to_write, folder)
+
+
+def _try_to_write(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with Partial(folder / "probe") as partial:
+        partial.write(0, b"")

@@ -1,7 +1,7 @@
 """Photos on their way in: opened, told by their first bytes, measured, and read in blocks, anew for each attempt.
 
-Nothing is held open between blocks. A block is read in one hop to a thread that opens, checks, reads and closes, so that
-a cancelled call leaks no file, a slow upload holds no descriptor, and a file that changes on the way is noticed.
+Nothing is held open between blocks. A block is read in one hop to a thread that opens, checks, reads and closes, so
+that a cancelled call leaks no file, a slow upload holds no descriptor, and a file that changes on the way is noticed.
 """
 
 from __future__ import annotations
@@ -86,9 +86,9 @@ async def open_photo(image: object) -> Photo | RemotePhoto:
     if isinstance(image, str) and image[:5].lower() == "data:":
         raise ImageError("a data: URI is not accepted as a photo; decode it and pass its bytes")
     if isinstance(image, str | os.PathLike):
-        return await _open_file(image)
+        return await _open_file(image)  # pyright: ignore[reportUnknownArgumentType]  (of str or of bytes)
     if callable(getattr(image, "read", None)):
-        return await _open_stream(image)  # type: ignore[arg-type]  # a file is what reads
+        return await _open_stream(image)
     return _open_bytes(image)
 
 
@@ -222,11 +222,8 @@ class _File:
         return block
 
 
-async def _open_file(image: str | os.PathLike[str]) -> _File:
-    path = os.fspath(image)
-    if not isinstance(path, str):
-        path = os.fsdecode(path)
-    return await to_thread.run_sync(_look, Path(path))
+async def _open_file(image: str | os.PathLike[Any]) -> _File:
+    return await to_thread.run_sync(_look, Path(os.fsdecode(image)))
 
 
 def _look(path: Path) -> _File:

@@ -1,13 +1,14 @@
 """How many calls may be in flight: a width that narrows when the service is short of room and widens again.
 
-Additive increase, multiplicative decrease (RFC 5681 for the idea): a refusal cuts the width to `CUT` of itself, at most
-once for each round trip, because all that was in flight at the cut tells the same story; each width's worth of successes
-adds one. A ``Retry-After`` holds back every new start. Calls wait in the order in which they came.
+Additive increase, multiplicative decrease (RFC 5681 has the idea): a refusal cuts the width to `CUT` of itself, at
+most once for each round trip, because all that was in flight at the cut tells the same story; each width's worth of
+successes adds one. A ``Retry-After`` holds back every new start. Calls wait in the order in which they came.
 """
 
 from __future__ import annotations
 
 import asyncio
+
 from attrs import frozen
 
 from phota_async.errors import OverloadedError

@@ -22,9 +22,7 @@ def _bulk(data: bytes) -> str:
 
 
 def _source(source: object) -> str:
-    if isinstance(source, bytes | bytearray | memoryview):
-        return f"<{memoryview(source).nbytes} bytes>"
-    return repr(source)
+    return f"<{len(source)} bytes>" if isinstance(source, bytes | bytearray) else repr(source)
 
 
 OUTPUT_FORMATS = ("png", "jpg")
@@ -173,7 +171,7 @@ class Outcome:
 class BatchResult(Sequence[Outcome]):
     """The outcomes of a batch, in input order."""
 
-    outcomes: tuple[Outcome, ...] = field(converter=tuple)
+    outcomes: tuple[Outcome, ...] = field(converter=tuple[Outcome, ...])
 
     @overload
     def __getitem__(self, index: int) -> Outcome: ...

@@ -1,7 +1,7 @@
 """When a failed attempt is made again, and after how long. The one room that knows tenacity.
 
-The rule behind every line: an attempt that may have been paid for is repeated only by a policy that says so, because the
-synchronous call has no idempotency key and a repeated POST is a second purchase (the service's enhance page).
+The rule behind every line: an attempt that may have been paid for is repeated only by a policy that says so, because
+the synchronous call has no idempotency key and a repeated POST is a second purchase (the service's enhance page).
 """
 
 from __future__ import annotations

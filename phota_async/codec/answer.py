@@ -179,7 +179,8 @@ class _Walk:
 
     def _links(self, notes: list[str], *, required: bool) -> tuple[str, ...]:
         try:
-            return tuple(structure(self._value(_LINKS), list[str] | None) or ())
+            links = self._value(_LINKS)
+            return () if links is None else tuple(structure(links, list[str]))
         except ShapeError as error:
             problem = f"$.download_urls: {error}"
         if required:
@@ -189,11 +190,11 @@ class _Walk:
 
     def _subjects(self, notes: list[str]) -> dict[str, int]:
         try:
-            subjects = structure(self._value(_SUBJECTS), _Subjects | None)
+            subjects = self._value(_SUBJECTS)
+            return {} if subjects is None else structure(subjects, _Subjects).counts or {}
         except ShapeError as error:
             notes.append(f"$.known_subjects: {error}")
-            return {}
-        return (subjects.counts if subjects else None) or {}
+        return {}
 
     def _value(self, member: str) -> Any:
         text = self._kept.get(member, b"null")

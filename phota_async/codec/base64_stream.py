@@ -1,4 +1,4 @@
-"""Base64 decoded as it arrives. Strict at first; a spelling that leaves no doubt about the bytes is accepted and noted."""
+"""Base64 decoded as it arrives: strict first; a spelling that leaves no doubt about the bytes is accepted and noted."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import binascii
 
 from pybase64 import b64decode
 
-# Short pieces are gathered up to this many characters, so that an answer that drips in does not become a million objects.
+# Short pieces are gathered up to this many characters, so that a dripping answer does not become a million objects.
 _GATHERED = 4096
 
 _PREFIX_BYTES = 256  # as far as the comma of a data: URI may stand
 
 # The URL-safe alphabet (RFC 4648, section 5) is put back to the standard one, line breaks (RFC 2045) are dropped.
 _STANDARD = bytes.maketrans(b"-_", b"+/")
+_PADDING = ord("=")
 _SPACE = b" \t\r\n"
 
 
@@ -63,7 +64,7 @@ class Base64Stream:
         elif piece and self._padded:
             self._fail("goes on after its padding")
         else:
-            self._padded = self._padded or self._pending[whole - 1 : whole] == b"="
+            self._padded = self._padded or (whole > 0 and self._pending[whole - 1] == _PADDING)
             del self._pending[:whole]
             if piece:
                 self.pieces.append(piece)
@@ -73,7 +74,7 @@ class Base64Stream:
         if not self.pieces and text[:5].lower() == b"data:":
             text = text[text.find(b",", 0, _PREFIX_BYTES) + 1 :]
         text = _standard(text)
-        if self.note or text == self._pending:
+        if self.note or text == bytes(self._pending):
             self._fail("is not base64")
             return
         self.note = "base64 with line breaks, in the URL-safe alphabet, or as a data: URI"

@@ -77,9 +77,13 @@ def _strict_converter() -> Converter:
     converter.register_structure_hook(int, _exactly(int))
     converter.register_structure_hook(str | int, _exactly(str, int))
     converter.register_structure_hook_factory(_is(list), _only_from(list, cols.list_structure_factory))
-    converter.register_structure_hook_factory(_is(dict), _only_from(dict, cols.mapping_structure_factory))
+    converter.register_structure_hook_factory(_is(dict), _only_from(dict, _mapping))
     converter.register_structure_hook_factory(attrs.has, _only_from(dict, make_dict_structure_fn))
     return converter
+
+
+def _mapping(shape: Any, converter: BaseConverter) -> StructureHook:
+    return cols.mapping_structure_factory(shape, converter)  # pyright: ignore[reportUnknownMemberType]  (as shipped)
 
 
 def _is(kind: type) -> Callable[[Any], bool]:

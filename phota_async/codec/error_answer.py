@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from attrs import field, frozen
 
@@ -48,19 +48,13 @@ def api_error(
     code, detail = _text(fields.get("code")), fields.get("detail")
     kind = error_class(status, code)
     waits = [parse_retry_after(value, now=now or datetime.now(UTC)) for value in retry_after]
-    facts = (
-        status,
-        code,
-        _text(detail),
-        request_id or _text(fields.get("request_id")),
-        max((wait for wait in waits if wait is not None), default=None),
-        body,
-    )
-    if issubclass(kind, UnprocessableError):
-        issues = _issues(detail)
-        told = "; ".join(f"{'.'.join(map(str, issue.loc))}: {issue.msg}" for issue in issues)
-        return kind(*facts[:2], facts[2] or told or None, *facts[3:], issues)
-    return kind(*facts)
+    wait = max((wait for wait in waits if wait is not None), default=None)
+    told, request_id = _text(detail), request_id or _text(fields.get("request_id"))
+    if kind is not UnprocessableError:
+        return kind(status, code, told, request_id, wait, body)
+    issues = _issues(detail)
+    told = told or "; ".join(f"{'.'.join(map(str, issue.loc))}: {issue.msg}" for issue in issues) or None
+    return UnprocessableError(status, code, told, request_id, wait, body, issues)
 
 
 def parse_retry_after(value: str, *, now: datetime) -> float | None:
@@ -85,10 +79,10 @@ def _seconds_until(value: str, now: datetime) -> float | None:
 
 def _fields(body: bytes) -> dict[str, Any]:
     try:
-        fields = json.loads(body[:MAX_BODY_BYTES])
+        fields: Any = json.loads(body[:MAX_BODY_BYTES])
     except (ValueError, RecursionError):
         return {}
-    return fields if isinstance(fields, dict) else {}
+    return cast("dict[str, Any]", fields) if isinstance(fields, dict) else {}
 
 
 def _text(value: object) -> str | None:

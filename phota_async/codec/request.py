@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
 
 from attrs import field, frozen
@@ -40,7 +40,7 @@ class RequestBody:
         encoded = 0 if isinstance(self.photo, RemotePhoto) else 4 * ((self.photo.size + 2) // 3)
         return len(self._prefix) + encoded + len(self._suffix)
 
-    async def pieces(self) -> AsyncIterator[bytes]:
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
         """Give the body in pieces of at most about 192 KiB.
 
         Raises:

@@ -7,6 +7,8 @@ aiohttp's errors hold the request's headers, the key included, so none of them m
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from typing import Any
 
 import aiohttp
 
@@ -16,32 +18,29 @@ FOREIGN = (aiohttp.ClientError, OSError, TimeoutError)
 
 def in_plain_words(error: BaseException) -> str:
     """Say what happened on the connection, without any header and without a URL's query."""
-    match error:
-        case aiohttp.ClientHttpProxyError():
-            return f"the proxy refused to connect (it answered {error.status})"
-        case aiohttp.ClientProxyConnectionError():
-            return f"cannot connect to the proxy: {_system(error.os_error)}"
-        case aiohttp.ClientConnectorDNSError():
-            return f"cannot resolve {error.host}: {_system(error.os_error)}"
-        case aiohttp.ClientConnectorCertificateError():
-            return f"the TLS certificate of {error.host} is not trusted: {error.certificate_error}"
-        case aiohttp.ClientConnectorError():
-            return f"cannot connect to {error.host}: {_system(error.os_error)}"
-        case aiohttp.ConnectionTimeoutError():
-            return "connecting took too long"
-        case aiohttp.ServerDisconnectedError():
-            return "the connection was closed before an answer"
-        case aiohttp.ClientPayloadError():
-            return "the answer was cut short"
-        case aiohttp.ClientResponseError():
-            return "the answer is not HTTP"
-        case TimeoutError():
-            return "it took too long"
-        case OSError():
-            return f"the connection was lost: {_system(error)}"
-        case _:
-            return f"the connection failed ({type(error).__name__})"
+    for kind, words in _WORDS.items():
+        if isinstance(error, kind):
+            return words(error)
+    return f"the connection failed ({type(error).__name__})"
 
 
 def _system(error: OSError) -> str:
     return os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or type(error).__name__
+
+
+# The narrower kinds stand first.
+_WORDS: dict[type[BaseException], Callable[[Any], str]] = {
+    aiohttp.ClientHttpProxyError: lambda error: f"the proxy refused to connect (it answered {error.status})",
+    aiohttp.ClientProxyConnectionError: lambda error: f"cannot connect to the proxy: {_system(error.os_error)}",
+    aiohttp.ClientConnectorDNSError: lambda error: f"cannot resolve {error.host}: {_system(error.os_error)}",
+    aiohttp.ClientConnectorCertificateError: lambda error: (
+        f"TLS: {error.host} is not trusted: {error.certificate_error}"
+    ),
+    aiohttp.ClientConnectorError: lambda error: f"cannot connect to {error.host}: {_system(error.os_error)}",
+    aiohttp.ConnectionTimeoutError: lambda _: "connecting took too long",
+    aiohttp.ServerDisconnectedError: lambda _: "the connection was closed before an answer",
+    aiohttp.ClientPayloadError: lambda _: "the answer was cut short",
+    aiohttp.ClientResponseError: lambda _: "the answer is not HTTP",
+    TimeoutError: lambda _: "it took too long",
+    OSError: lambda error: f"the connection was lost: {_system(error)}",
+}

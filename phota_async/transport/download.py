@@ -134,7 +134,7 @@ class Download:
             return URL()
 
     def _headers(self) -> dict[str, str]:
-        headers = {hdrs.ACCEPT_ENCODING: "identity", hdrs.USER_AGENT: USER_AGENT}
+        headers: dict[str, str] = {hdrs.ACCEPT_ENCODING: "identity", hdrs.USER_AGENT: USER_AGENT}
         if self._progress.received and self._progress.validator:
             headers[hdrs.RANGE] = f"bytes={self._progress.received}-"
             # Without it a changed file would be sewn to the beginning of the old one.

@@ -1,4 +1,4 @@
-"""Which proxy a URL goes through: the rules of ``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``, as in curl.
+"""Which proxy a URL goes through: ``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``, as curl has them.
 
 aiohttp's own ``trust_env`` is not used: it would read ``.netrc`` as well.
 """

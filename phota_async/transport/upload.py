@@ -47,7 +47,7 @@ class Upload(Payload):
         self._flight = flight
         self.failure: ImageError | None = None
 
-    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:  # noqa: ARG002  (aiohttp's signature)
         """Refuse: the body never exists as one string."""
         raise TypeError("the body exists in pieces only")
 

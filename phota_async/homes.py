@@ -1,0 +1,90 @@
+"""What a client opens: one home for each event loop, opened on first use, closed by who opened it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextlib import AsyncExitStack
+
+import aiohttp
+from attrs import field, frozen
+from yarl import URL
+
+from phota_async.limiter import Limiter
+from phota_async.settings import count_or_none, positive, session_or_none
+from phota_async.transport.post import Poster
+from phota_async.transport.proxies import Proxies
+from phota_async.transport.session import open_download_session, open_session
+
+
+@frozen(kw_only=True)
+class Plan:
+    """How the rooms of each loop are furnished."""
+
+    max_concurrency: int = field(validator=positive)
+    max_queue: int | None = field(validator=count_or_none)
+    proxies: Proxies
+    session: aiohttp.ClientSession | None = field(validator=session_or_none)
+    trace_configs: tuple[aiohttp.TraceConfig, ...]
+    own: URL
+
+
+class Home:
+    """What a client has opened on one event loop."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.limiter = Limiter(plan.max_concurrency, plan.max_queue)
+        self._opened = AsyncExitStack()
+        self.poster = Poster(plan.session or self._own(open_session(plan.trace_configs)))
+        self._downloads: aiohttp.ClientSession | None = None
+
+    @property
+    def downloads(self) -> aiohttp.ClientSession:
+        """The session for signed links; never the injected one, which may carry the account's cookies and headers."""
+        if self._downloads is None:
+            self._downloads = self._own(open_download_session(self.plan.own, self.plan.trace_configs))
+        return self._downloads
+
+    def _own(self, session: aiohttp.ClientSession) -> aiohttp.ClientSession:
+        self._opened.push_async_callback(session.close)
+        return session
+
+    async def aclose(self) -> None:
+        """Close what was opened here."""
+        await self._opened.aclose()
+
+
+class Homes:
+    """The homes of one client, by event loop. Loops may run in several threads."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self._by_loop: dict[asyncio.AbstractEventLoop, Home] = {}
+        self._lock = threading.Lock()
+
+    async def here(self) -> Home:
+        """Return the running loop's home, opened if it is new."""
+        loop = asyncio.get_running_loop()
+        if loop not in self._by_loop:
+            await self.sweep()
+            with self._lock:
+                self._by_loop[loop] = self._by_loop.get(loop) or Home(self.plan)
+        return self._by_loop[loop]
+
+    async def sweep(self) -> None:
+        """Close what belongs to loops that have ended, as after one `asyncio.run` and before the next."""
+        with self._lock:
+            homes = [self._by_loop.pop(loop) for loop in list(self._by_loop) if loop.is_closed()]
+        for home in homes:
+            await home.aclose()
+
+    async def leave(self) -> None:
+        """Let what is in flight on the running loop land, and close its home."""
+        with self._lock:
+            home = self._by_loop.pop(asyncio.get_running_loop(), None)
+        if home is not None:
+            try:
+                await home.limiter.drain()
+            finally:
+                await home.aclose()

@@ -12,7 +12,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeAlias, Unpack, overload
 
-import aiohttp
 from anyio.streams.memory import MemoryObjectReceiveStream
 from attrs import evolve
 from yarl import URL
@@ -38,7 +37,7 @@ from phota_async.settings import (
     proxies,
 )
 from phota_async.transport.post import Endpoint
-from phota_async.transport.session import Timeout
+from phota_async.transport.session import Session, Timeout, TraceConfig
 
 Photos: TypeAlias = Iterable[Any] | AsyncIterable[Any] | str | os.PathLike[str]
 
@@ -87,8 +86,8 @@ class PhotaClient:
         max_response_bytes: int = 512 * 2**20,
         proxy: str | URL | None = None,
         allow_http: bool = False,
-        session: aiohttp.ClientSession | None = None,
-        trace_configs: Sequence[aiohttp.TraceConfig] = (),
+        session: Session | None = None,
+        trace_configs: Sequence[TraceConfig] = (),
         on_retry: Callable[[RetryDetails], object] | None = None,
     ) -> None:
         self._settings = Settings(
@@ -203,7 +202,8 @@ class PhotaClient:
 
         Args:
             photos: A list, any iterable or async iterable of what `enhance` takes, or a directory (its photos, those in
-                sub-folders included, sorted by path).
+                sub-folders included, sorted by path). An iterable is advanced on the event loop, as photos are needed:
+                one that reads files on its way is better an async one.
             **options: The options of `enhance`; ``timeout`` is for each photo.
 
         Raises:

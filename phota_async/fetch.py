@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
-import aiohttp
 from anyio import CancelScope, to_thread
 from attrs import define, field, frozen
 from yarl import URL
@@ -16,6 +15,7 @@ from phota_async.files import Partial
 from phota_async.models import EnhancedImage
 from phota_async.retry import Retries, RetryDetails, RetryPolicy
 from phota_async.transport.download import Download, Sink, Source
+from phota_async.transport.session import Session
 
 __all__ = ["Fetcher", "Source"]
 
@@ -46,7 +46,7 @@ class _Disk:
 class Fetcher:
     """Fetches links over one session."""
 
-    session: aiohttp.ClientSession
+    session: Session
     source: Source
     policy: RetryPolicy
     on_retry: Callable[[RetryDetails], object] | None = None

@@ -6,15 +6,14 @@ import asyncio
 import threading
 from contextlib import AsyncExitStack
 
-import aiohttp
 from attrs import field, frozen
 from yarl import URL
 
 from phota_async.limiter import Limiter
-from phota_async.settings import count_or_none, positive, session_or_none
+from phota_async.settings import count_or_none, positive
 from phota_async.transport.post import Poster
 from phota_async.transport.proxies import Proxies
-from phota_async.transport.session import open_download_session, open_session
+from phota_async.transport.session import Session, TraceConfig, open_download_session, open_session, session_or_none
 
 
 @frozen(kw_only=True)
@@ -24,8 +23,8 @@ class Plan:
     max_concurrency: int = field(validator=positive)
     max_queue: int | None = field(validator=count_or_none)
     proxies: Proxies
-    session: aiohttp.ClientSession | None = field(validator=session_or_none)
-    trace_configs: tuple[aiohttp.TraceConfig, ...]
+    session: Session | None = field(validator=session_or_none)
+    trace_configs: tuple[TraceConfig, ...]
     own: URL
 
 
@@ -37,16 +36,16 @@ class Home:
         self.limiter = Limiter(plan.max_concurrency, plan.max_queue)
         self._opened = AsyncExitStack()
         self.poster = Poster(plan.session or self._own(open_session(plan.trace_configs)))
-        self._downloads: aiohttp.ClientSession | None = None
+        self._downloads: Session | None = None
 
     @property
-    def downloads(self) -> aiohttp.ClientSession:
+    def downloads(self) -> Session:
         """The session for signed links; never the injected one, which may carry the account's cookies and headers."""
         if self._downloads is None:
             self._downloads = self._own(open_download_session(self.plan.own, self.plan.trace_configs))
         return self._downloads
 
-    def _own(self, session: aiohttp.ClientSession) -> aiohttp.ClientSession:
+    def _own(self, session: Session) -> Session:
         self._opened.push_async_callback(session.close)
         return session
 

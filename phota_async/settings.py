@@ -6,7 +6,6 @@ import ipaddress
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import aiohttp
 from attrs import Attribute, field, frozen
 from yarl import URL
 
@@ -38,12 +37,6 @@ def positive(_: object, attribute: Attribute[Any], value: object) -> None:
     """Accept whole numbers from 1."""
     if type(value) is not int or value < 1:
         raise ValueError(f"{attribute.name} must be a whole number from 1, not {value!r}")
-
-
-def session_or_none(_: object, attribute: Attribute[Any], value: object) -> None:
-    """Accept None and aiohttp's sessions."""
-    if value is not None and not isinstance(value, aiohttp.ClientSession):
-        raise ValueError(f"{attribute.name} must be an aiohttp.ClientSession or None, not {value!r}")
 
 
 def _callable_or_none(_: object, attribute: Attribute[Any], value: object) -> None:

@@ -69,8 +69,9 @@ def _load(body: bytes | bytearray) -> object:
     if found is None or end - found.end() < _LONG or body.find(b"\\", found.end(), end) >= 0:
         return json.loads(body)
     token = uuid.uuid4().hex
-    rest: object = json.loads(body[: found.end()] + token.encode() + body[end:])
-    if not isinstance(rest, dict) or cast("dict[str, object]", rest).get("image") != token:
+    rest = cast("dict[str, object]", json.loads(body[: found.end()] + token.encode() + body[end:]))
+    # What was lifted may be a part of something else, or of nothing.
+    if not isinstance(rest, dict) or rest.get("image") != token:
         return json.loads(body)
     return {**rest, "image": str(memoryview(body)[found.end() : end], "ascii", "replace")}
 

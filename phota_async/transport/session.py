@@ -6,10 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import aiohttp
+from aiohttp import ClientSession as Session
+from aiohttp import TraceConfig
 from attrs import Attribute, field, frozen
 from yarl import URL
 
 from phota_async.transport.addresses import PublicResolver
+
+__all__ = ["Session", "Timeout", "TraceConfig", "open_download_session", "open_session", "session_or_none"]
 
 
 def _seconds(_: object, attribute: Attribute[Any], value: object) -> None:
@@ -33,7 +37,17 @@ class Timeout:
     overall: float | None = field(default=None, validator=_seconds)
 
 
-def open_session(trace_configs: Sequence[aiohttp.TraceConfig]) -> aiohttp.ClientSession:
+def session_or_none(_: object, attribute: Attribute[Any], value: object) -> None:
+    """Accept None and sessions.
+
+    Raises:
+        ValueError: It is something else; the message names the field.
+    """
+    if value is not None and not isinstance(value, Session):
+        raise ValueError(f"{attribute.name} must be an aiohttp.ClientSession or None, not {value!r}")
+
+
+def open_session(trace_configs: Sequence[TraceConfig]) -> Session:
     """Open the session for the API.
 
     Each POST has a connection of its own: on a kept one, a stale connection loses a paid request, and a stray second
@@ -44,15 +58,15 @@ def open_session(trace_configs: Sequence[aiohttp.TraceConfig]) -> aiohttp.Client
     return _session(connector, trace_configs)
 
 
-def open_download_session(own: URL, trace_configs: Sequence[aiohttp.TraceConfig]) -> aiohttp.ClientSession:
+def open_download_session(own: URL, trace_configs: Sequence[TraceConfig]) -> Session:
     """Open the session for signed links, which connects to public addresses and the API's own host only."""
     connector = aiohttp.TCPConnector(limit=0, force_close=True, resolver=PublicResolver(own.host or ""))
     return _session(connector, trace_configs)
 
 
-def _session(connector: aiohttp.BaseConnector, trace_configs: Sequence[aiohttp.TraceConfig]) -> aiohttp.ClientSession:
+def _session(connector: aiohttp.BaseConnector, trace_configs: Sequence[TraceConfig]) -> Session:
     # No cookies kept or sent; trust_env stays off, so no .netrc; no timeouts but ours.
-    return aiohttp.ClientSession(
+    return Session(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None),

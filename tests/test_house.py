@@ -1,0 +1,137 @@
+"""The floor plan, held: imports go down only, and each outside world has one door."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import phota_async
+
+PACKAGE = Path(phota_async.__file__).parent
+
+# From the ground up: a room may import those that stand before it.
+FLOORS = (
+    *("version", "errors", "formats", "files", "models", "naming", "images", "limiter", "retry"),
+    *("codec", "codec.converter", "codec.scanner", "codec.base64_stream", "codec.answer", "codec.error_answer"),
+    *("codec.request", "transport", "transport.border", "transport.proxies", "transport.addresses"),
+    *("transport.session", "transport.upload", "transport.inflate", "transport.post", "transport.download"),
+    *("settings", "call", "fetch", "batch", "homes", "client"),
+    *("cli.progress", "cli.job", "cli.commands", "cli"),
+)
+
+# Each outside world and the rooms that know it.
+DOORS = {
+    "aiohttp": ("transport", "sandbox"),
+    "tenacity": ("retry",),
+    "cattrs": ("codec",),
+    "pybase64": ("codec",),
+    "click": ("cli",),
+    "rich": ("cli",),
+    "PIL": ("sandbox",),
+    "pillow_heif": ("sandbox",),
+}
+
+DISK_CALLS = {"open", "read_bytes", "write_bytes", "unlink", "mkdir", "exists", "is_file", "is_dir", "iterdir", "walk"}
+DISK_ROOMS = ("files", "images", "sandbox")
+
+
+def rooms() -> dict[str, ast.Module]:
+    found: dict[str, ast.Module] = {}
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        name = ".".join(part for part in parts if part != "__init__")
+        found[name] = ast.parse(path.read_text())
+    return found
+
+
+ROOMS = rooms()
+
+
+def imported(tree: ast.AST) -> list[str]:
+    """Every module that a room needs at run time, in full."""
+    names: list[str] = []
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names += [f"{node.module}.{alias.name}" for alias in node.names] if not node.level else []
+        else:
+            names += imported(node)
+    return names
+
+
+def ours(name: str) -> list[str]:
+    """The rooms of ours that a room imports."""
+    prefix = "phota_async."
+    inside = [full.removeprefix(prefix) for full in imported(ROOMS[name]) if full.startswith(prefix)]
+    return [full if full in ROOMS else full.rpartition(".")[0] for full in inside]
+
+
+def test_every_room_has_its_floor() -> None:
+    named = {*FLOORS, ""}
+    assert {name for name in ROOMS if not name.startswith("sandbox")} == named
+
+
+@pytest.mark.parametrize("name", FLOORS)
+def test_imports_go_down(name: str) -> None:
+    below = FLOORS[: FLOORS.index(name)]
+    # The command line starts a sandbox when it is asked for one.
+    allowed = {*below, "sandbox"} if name.startswith("cli.") else set(below)
+    # A room in a package needs the package, which is empty.
+    assert set(ours(name)) <= allowed
+
+
+def test_the_sandbox_is_an_island() -> None:
+    for name, tree in ROOMS.items():
+        if name.split(".")[0] == "sandbox":
+            outside = [full for full in imported(tree) if full.startswith("phota_async.")]
+            assert [full for full in outside if not full.startswith("phota_async.sandbox")] == []
+
+
+@pytest.mark.parametrize("world", DOORS)
+def test_each_outside_world_has_its_door(world: str) -> None:
+    users = {
+        name.split(".")[0] for name, tree in ROOMS.items() if world in {full.split(".")[0] for full in imported(tree)}
+    }
+    assert users <= set(DOORS[world])
+
+
+def test_the_environment_is_read_in_the_client_only() -> None:
+    readers = {
+        name
+        for name, tree in ROOMS.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv", "getproxies_environment"}
+    }
+    assert readers == {"client"}
+
+
+def test_the_disk_is_touched_behind_its_doors_only() -> None:
+    touching = {
+        name.split(".")[0]
+        for name, tree in ROOMS.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and (
+            (isinstance(node.func, ast.Attribute) and node.func.attr in DISK_CALLS)
+            or (isinstance(node.func, ast.Name) and node.func.id in DISK_CALLS)
+        )
+    }
+    assert touching <= set(DISK_ROOMS)
+
+
+def test_the_public_names_are_these() -> None:
+    assert set(phota_async.__all__) == {
+        *("PhotaClient", "EnhanceResult", "EnhancedImage", "Outcome", "BatchResult"),
+        *("RetryPolicy", "RetryDetails", "Timeout", "ValidationIssue", "__version__"),
+        *("PhotaError", "ImageError", "ConnectionFailedError", "OutcomeUnknownError", "DeadlineExceededError"),
+        *("OverloadedError", "DownloadError", "ResponseFormatError", "APIError", "BadRequestError"),
+        *("InvalidRequestError", "ContentModerationError", "AuthenticationError", "InsufficientCreditsError"),
+        *("NotFoundError", "ProfileNotFoundError", "ProfileNotReadyError", "UnprocessableError"),
+        *("RateLimitedError", "ServerError", "InternalServerError", "ServiceUnavailableError", "GatewayError"),
+    }
+    assert all(hasattr(phota_async, name) for name in phota_async.__all__)

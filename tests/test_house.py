@@ -13,7 +13,20 @@ PACKAGE = Path(phota_async.__file__).parent
 
 # From the ground up: a room may import those that stand before it.
 FLOORS = (
-    *("version", "errors", "formats", "files", "models", "naming", "images", "limiter", "retry"),
+    *(
+        "version",
+        "errors",
+        "formats",
+        "files",
+        "models",
+        "naming",
+        "images.photo",
+        "images.paths",
+        "images.streams",
+        "images",
+        "limiter",
+        "retry",
+    ),
     *("codec", "codec.converter", "codec.scanner", "codec.base64_stream", "codec.answer", "codec.error_answer"),
     *("codec.request", "transport", "transport.border", "transport.proxies", "transport.addresses"),
     *("transport.session", "transport.upload", "transport.inflate", "transport.post", "transport.download"),

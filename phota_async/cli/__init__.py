@@ -10,7 +10,8 @@ def main() -> None:
     try:
         from phota_async.cli.commands import group  # noqa: PLC0415  (click and rich are an extra)
     except ModuleNotFoundError as error:
-        if error.name not in {"click", "rich"}:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in {"click", "rich"}:
             raise
-        sys.exit(f"phota-async needs {error.name}, which is not installed: pip install 'phota-async[cli]'")
+        sys.exit(f"phota-async needs {missing}, which is not installed: pip install 'phota-async[cli]'")
     group(prog_name="phota-async")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -99,7 +100,8 @@ def sandbox(*, host: str, port: int, latency: float, capacity: int | None) -> No
         raise SystemExit(could_not_run(console, str(error))) from None
     box = Sandbox(host=host, port=port, latency=latency, capacity=capacity)
     try:
-        asyncio.run(serve_forever(box, ready=lambda url: console.print(_SERVING.format(url=url), soft_wrap=True)))
+        with suppress(KeyboardInterrupt):
+            asyncio.run(serve_forever(box, ready=lambda url: console.print(_SERVING.format(url=url), soft_wrap=True)))
     except OSError as error:
         raise SystemExit(could_not_run(console, f"cannot serve on {host}:{port}: {error.strerror}")) from None
 

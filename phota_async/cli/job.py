@@ -69,7 +69,7 @@ async def run(job: Job, console: Console) -> int:
             client = await stack.enter_async_context(_client(job, console))
         except (ImportError, ValueError) as error:
             return could_not_run(console, str(error))
-        return await _Run(job, console, Counts(len(items))).enhance(client, items)
+        return await _Run(job, console, Counts(len(items), free=job.sandbox)).enhance(client, items)
 
 
 async def _items(job: Job) -> list[_Item]:
@@ -109,6 +109,7 @@ class _Run:
     counts: Counts
     _stopped: bool = field(init=False, default=False)
     _interrupted: bool = field(init=False, default=False)
+    _taken: int = field(init=False, default=0)
     _account: Exception | None = field(init=False, default=None)
     _disk: OSError | None = field(init=False, default=None)
     _refresh: Callable[[], None] = field(init=False, default=lambda: None)
@@ -128,6 +129,8 @@ class _Run:
                 self.counts.failed += self.counts.in_flight
                 self.counts.unknown += self.counts.in_flight
                 self.counts.in_flight = 0
+            for item in todo[self._taken :]:
+                self._report(item, "not_attempted")
         self.counts.not_attempted = self.counts.total - self.counts.done
         return self._end()
 
@@ -135,6 +138,7 @@ class _Run:
         for item in todo:
             if self._stopped:
                 return
+            self._taken += 1
             self.counts.in_flight += 1
             self._refresh()
             yield item.source
@@ -225,6 +229,7 @@ class _Run:
     @contextmanager
     def _signals(self) -> Generator[None]:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        numbers = (signal.SIGINT, signal.SIGTERM)
 
         def interrupt() -> None:
             if self._interrupted and task is not None:
@@ -233,13 +238,12 @@ class _Run:
             self._stopped = self._interrupted = True
             self.console.print("stopping: what is paid for will land; press Ctrl-C again to stop at once")
 
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, interrupt)
+        before = [signal.signal(number, lambda *_: loop.call_soon_threadsafe(interrupt)) for number in numbers]
         try:
             yield
         finally:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.remove_signal_handler(number)
+            for number, handler in zip(numbers, before, strict=True):
+                signal.signal(number, handler)
 
 
 def _keywords(options: EnhanceOptions) -> Any:

@@ -12,7 +12,8 @@ from rich.live import Live
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-_LINE_SECONDS = 60.0
+LINE_SECONDS = 60.0
+"""How often a line is printed where there is no terminal."""
 
 
 @define
@@ -28,6 +29,7 @@ class Counts:
         unknown: Failed ones that may have been charged.
         in_flight: Calls under way.
         spent_usd: What the answered images cost at the documented price.
+        free: Whether nothing is really charged.
         begun: When it began, on the monotonic clock.
     """
 
@@ -39,6 +41,7 @@ class Counts:
     unknown: int = 0
     in_flight: int = 0
     spent_usd: float = 0.0
+    free: bool = False
     begun: float = field(factory=time.monotonic)
 
     @property
@@ -62,14 +65,19 @@ class Counts:
         words += [f"{self.skipped} skipped (already there)"] if self.skipped else []
         words += [f"{self.not_attempted} not attempted"] if self.not_attempted else []
         words += [f"{self.in_flight} in flight"] if self.in_flight else []
-        return ", ".join([*words, f"{self.spent_usd:.2f} USD", f"{self.elapsed:.1f} s"])
+        return ", ".join([*words, self.spend, f"{self.elapsed:.1f} s"])
+
+    @property
+    def spend(self) -> str:
+        """What it cost, in words."""
+        return f"{self.spent_usd:.2f} USD" + (" (not charged)" if self.free else "")
 
 
 @contextmanager
-def shown(counts: Counts, console: Console) -> Generator[Callable[[], None]]:
+def shown(counts: Counts, console: Console, *, every: float = LINE_SECONDS) -> Generator[Callable[[], None]]:
     """Show ``counts`` while the block runs; call what is given whenever they have changed."""
     if not console.is_terminal:
-        yield _a_line_a_minute(counts, console)
+        yield _lines(counts, console, every)
         return
     bar = Progress(
         SpinnerColumn(),
@@ -83,7 +91,7 @@ def shown(counts: Counts, console: Console) -> Generator[Callable[[], None]]:
 
     def refresh() -> None:
         failed = f"[red]{counts.failed} failed[/red] · " if counts.failed else ""
-        words = f"{failed}{counts.in_flight} in flight · {counts.per_minute:.1f}/min · {counts.spent_usd:.2f} USD"
+        words = f"{failed}{counts.in_flight} in flight · {counts.per_minute:.1f}/min · {counts.spend}"
         bar.update(task, completed=counts.done, words=words)
 
     refresh()
@@ -91,12 +99,12 @@ def shown(counts: Counts, console: Console) -> Generator[Callable[[], None]]:
         yield refresh
 
 
-def _a_line_a_minute(counts: Counts, console: Console) -> Callable[[], None]:
+def _lines(counts: Counts, console: Console, every: float) -> Callable[[], None]:
     last = time.monotonic()
 
     def refresh() -> None:
         nonlocal last
-        if time.monotonic() - last >= _LINE_SECONDS:
+        if time.monotonic() - last >= every:
             last = time.monotonic()
             console.print(escape(f"{counts.done} of {counts.total}: {counts.line()}"), soft_wrap=True)
 

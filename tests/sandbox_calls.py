@@ -58,7 +58,9 @@ def photo(kind: str, *, orientation: int | None = None) -> bytes:
         if orientation is not None:
             exif[_ORIENTATION] = orientation
         if kind == "HEIC":
-            pillow_heif.from_pillow(image).save(file, exif=exif.tobytes(), quality=60)
+            picture = pillow_heif.from_pillow(image)
+            # pillow_heif is not annotated.
+            picture.save(file, exif=exif.tobytes(), quality=60)  # pyright: ignore[reportUnknownMemberType]
         else:
             image.save(file, kind, exif=exif)
     return file.getvalue()

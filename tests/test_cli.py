@@ -11,8 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
@@ -50,7 +49,7 @@ def phota(*arguments: str | Path, box: Sandbox | None = None, **options: Any) ->
 
 
 @contextmanager
-def running(*arguments: str | Path, box: Sandbox | None) -> Iterator[subprocess.Popen[str]]:
+def running(*arguments: str | Path, box: Sandbox | None) -> Generator[subprocess.Popen[str]]:
     with subprocess.Popen(  # noqa: S603
         [*COMMAND, *map(str, arguments)],
         env=environment(box),
@@ -62,11 +61,6 @@ def running(*arguments: str | Path, box: Sandbox | None) -> Iterator[subprocess.
             yield process
         finally:
             process.kill()
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    while not true():  # bounded by the test's own time-out
-        time.sleep(0.005)
 
 
 @pytest.fixture
@@ -121,7 +115,7 @@ def test_options_reach_the_service(photos: Path, tmp_path: Path, phota_sandbox: 
     assert "canary-key" not in done.stdout + done.stderr
 
 
-def test_what_is_there_is_not_bought_again(photos: Path, tmp_path: Path, phota_sandbox: Sandbox) -> None:
+def test_what_is_there_is_not_bought_again(photos: Path, phota_sandbox: Sandbox) -> None:
     phota("enhance", photos, "-o", photos / "out", box=phota_sandbox)
     again = phota("enhance", photos, photos / "chelsea.png", "-o", photos / "out", box=phota_sandbox)
     assert "2 skipped (already there)" in again.stderr
@@ -168,25 +162,10 @@ def test_an_unknown_outcome_has_an_exit_code_of_its_own(photos: Path, tmp_path: 
     assert phota_sandbox.ledger.charged_images == 2
 
 
-def test_a_full_disk_stops_the_run_and_leaves_nothing_half(
-    photos: Path, tmp_path: Path, phota_sandbox: Sandbox
-) -> None:
-    def small_files() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-
-    sources = (photos, PHOTOS)
-    done = phota("enhance", *sources, "-o", tmp_path / "out", "-j", "1", box=phota_sandbox, preexec_fn=small_files)
-    assert done.returncode == 1
-    assert "cannot write to" in done.stderr
-    # The call that was under way when the first image could not be written has landed too.
-    assert "2 failed, 4 not attempted" in done.stderr
-    assert list((tmp_path / "out").iterdir()) == []
-
-
 def test_the_first_interrupt_lets_paid_calls_land(photos: Path, tmp_path: Path, phota_sandbox: Sandbox) -> None:
     phota_sandbox.script(Fault(stall=1.0))
     with running("enhance", photos, "-o", tmp_path / "out", "-j", "1", box=phota_sandbox) as process:
-        wait_until(lambda: phota_sandbox.ledger.in_flight == 1)
+        assert phota_sandbox.ledger.wait(lambda ledger: ledger.in_flight == 1)
         process.send_signal(signal.SIGTERM)
         _, told = process.communicate()
     assert process.returncode == 130
@@ -198,7 +177,7 @@ def test_the_first_interrupt_lets_paid_calls_land(photos: Path, tmp_path: Path, 
 def test_the_second_interrupt_stops_at_once(photos: Path, tmp_path: Path, phota_sandbox: Sandbox) -> None:
     phota_sandbox.script(Fault(stall=1000))
     with running("enhance", photos, "-o", tmp_path / "out", "-j", "1", box=phota_sandbox) as process:
-        wait_until(lambda: phota_sandbox.ledger.in_flight == 1)
+        assert phota_sandbox.ledger.wait(lambda ledger: ledger.in_flight == 1)
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None
         assert "press Ctrl-C again" in process.stderr.readline()
@@ -209,23 +188,45 @@ def test_the_second_interrupt_stops_at_once(photos: Path, tmp_path: Path, phota_
     assert "Traceback" not in told
 
 
+def job_for(*sources: Path, output: Path, box: Sandbox) -> Job:
+    return Job(
+        sources=sources,
+        output=output,
+        options=EnhanceOptions(),
+        jobs=1,
+        sandbox=False,
+        base_url=box.url,
+        as_json=False,
+    )
+
+
+async def test_a_full_disk_stops_the_run_and_leaves_nothing_half(
+    photos: Path, tmp_path: Path, phota_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PHOTA_API_KEY", "key")
+    job, told = job_for(photos, PHOTOS, output=tmp_path / "out", box=phota_sandbox), StringIO()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        code = await run(job, Console(file=told))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert code == 1
+    assert "cannot write to" in told.getvalue()
+    # The call that was under way when the first image could not be written has landed too.
+    assert "2 failed, 4 not attempted" in told.getvalue()
+    assert [path for path in (tmp_path / "out").rglob("*") if path.is_file()] == []
+
+
 async def test_a_cancelled_run_passes_the_cancellation_on(
     photos: Path, tmp_path: Path, phota_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PHOTA_API_KEY", "key")
     phota_sandbox.script(Fault(stall=1000))
-    job = Job(
-        sources=(photos,),
-        output=tmp_path / "out",
-        options=EnhanceOptions(),
-        jobs=1,
-        sandbox=False,
-        base_url=phota_sandbox.url,
-        as_json=False,
+    task = asyncio.create_task(
+        run(job_for(photos, output=tmp_path / "out", box=phota_sandbox), Console(file=StringIO()))
     )
-    task = asyncio.create_task(run(job, Console(file=StringIO())))
-    while phota_sandbox.ledger.in_flight == 0:
-        await asyncio.sleep(0.005)
+    assert await asyncio.to_thread(phota_sandbox.ledger.wait, lambda ledger: ledger.in_flight == 1)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -233,9 +234,8 @@ async def test_a_cancelled_run_passes_the_cancellation_on(
 
 def test_a_terminal_gets_a_live_bar(photos: Path, tmp_path: Path, phota_sandbox: Sandbox) -> None:
     (photos / "note.jpg").write_text("not a photo")
-    done = phota(
-        "enhance", photos, "-o", tmp_path / "out", box=phota_sandbox, env={"FORCE_COLOR": "1", "COLUMNS": "200"}
-    )
+    terminal = {"FORCE_COLOR": "1", "COLUMNS": "200"}
+    done = phota("enhance", photos, "-o", tmp_path / "out", box=phota_sandbox, env=terminal)
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", done.stderr)
     assert "in flight" in plain
     assert "1 failed" in plain

@@ -200,22 +200,35 @@ def job_for(*sources: Path, output: Path, box: Sandbox) -> Job:
     )
 
 
-async def test_a_full_disk_stops_the_run_and_leaves_nothing_half(
+def test_a_full_disk_stops_the_run_and_leaves_nothing_half(
+    photos: Path, tmp_path: Path, phota_sandbox: Sandbox
+) -> None:
+    def small_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+
+    # Coverage's own file would be too large as well.
+    unmeasured = {name: "" for name in os.environ if name.startswith("COVERAGE")}
+    sources, out = (photos, PHOTOS), tmp_path / "out"
+    done = phota("enhance", *sources, "-o", out, "-j", "1", box=phota_sandbox, env=unmeasured, preexec_fn=small_files)
+    assert done.returncode == 1
+    assert "cannot write to" in done.stderr
+    # The call that was under way when the first image could not be written has landed too.
+    assert "2 failed, 4 not attempted" in done.stderr
+    assert [path for path in out.rglob("*") if path.is_file()] == []
+
+
+async def test_a_place_that_cannot_be_written_stops_the_run(
     photos: Path, tmp_path: Path, phota_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PHOTA_API_KEY", "key")
-    job, told = job_for(photos, PHOTOS, output=tmp_path / "out", box=phota_sandbox), StringIO()
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
-    try:
-        code = await run(job, Console(file=told))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    out, told = tmp_path / "out", StringIO()
+    out.mkdir()
+    (out / "trip").write_text("a file where a folder is needed")
+    code = await run(job_for(photos, PHOTOS, output=out, box=phota_sandbox), Console(file=told))
     assert code == 1
     assert "cannot write to" in told.getvalue()
-    # The call that was under way when the first image could not be written has landed too.
-    assert "2 failed, 4 not attempted" in told.getvalue()
-    assert [path for path in (tmp_path / "out").rglob("*") if path.is_file()] == []
+    assert "not attempted" in told.getvalue()
+    assert (out / "chelsea.png").exists()
 
 
 async def test_a_cancelled_run_passes_the_cancellation_on(

@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path, PurePath
+from types import FrameType
 from typing import Any
 
 from attrs import define, field, frozen
@@ -238,7 +239,10 @@ class _Run:
             self._stopped = self._interrupted = True
             self.console.print("stopping: what is paid for will land; press Ctrl-C again to stop at once")
 
-        before = [signal.signal(number, lambda *_: loop.call_soon_threadsafe(interrupt)) for number in numbers]
+        def heard(_number: int, _frame: FrameType | None) -> None:
+            loop.call_soon_threadsafe(interrupt)
+
+        before = [signal.signal(number, heard) for number in numbers]
         try:
             yield
         finally:

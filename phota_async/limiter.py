@@ -16,6 +16,8 @@ from phota_async.errors import OverloadedError
 CUT = 0.7
 """What a refusal leaves of the width."""
 
+_CLOSED = "the client was closed while this call waited"
+
 
 @frozen
 class Slot:
@@ -50,6 +52,7 @@ class Limiter:
         self._last_cut = float("-inf")
         self._held_until = float("-inf")
         self._alarm: asyncio.TimerHandle | None = None
+        self._closed = False
         self._drained: asyncio.Future[None] | None = None
 
     @property
@@ -67,6 +70,8 @@ class Limiter:
             OverloadedError: ``max_queue`` calls already wait.
             RuntimeError: The client was closed meanwhile.
         """
+        if self._closed:
+            raise RuntimeError(_CLOSED)
         if self._queue or not self._has_room():
             await self._wait(bounded=bounded)
         else:
@@ -98,9 +103,10 @@ class Limiter:
 
     async def drain(self) -> None:
         """Send those who wait away, and return when all that is in flight has landed."""
+        self._closed = True
         for waiter in self._queue:
             if not waiter.done():
-                waiter.set_exception(RuntimeError("the client was closed while this call waited for a slot"))
+                waiter.set_exception(RuntimeError(_CLOSED))
         self._disarm()
         if self.in_flight:
             self._drained = self._loop.create_future()

@@ -49,7 +49,7 @@ class Call:
     options: EnhanceOptions
     deadline: float | None
     bounded: bool
-    _flight: Flight = field(init=False, factory=Flight)
+    _flight: Flight | None = field(init=False, default=None)
     _maybe_charged: bool = field(init=False, default=False)
     _attempts: int = field(init=False, default=0)
 
@@ -65,12 +65,12 @@ class Call:
             async with clock:
                 body = RequestBody.of(await open_photo(image), self.options)
                 retries = Retries(self.means.policy, self.means.on_retry, clock.when(), self._quickest)
-                received = await retries.run(lambda number: self._attempt(number, body))
+                received = await retries.run(lambda number: self._attempt(number, body, clock))
         except TimeoutError:
             if not clock.expired():
                 raise
         except asyncio.CancelledError:
-            if self._flight.may_be_charged:
+            if self._in_flight:
                 logger.warning("a call was cancelled while its request was in flight; it may have been charged")
             raise
         else:
@@ -80,20 +80,24 @@ class Call:
     def _quickest(self) -> float | None:
         return self.means.limiter.quickest
 
-    async def _attempt(self, number: int, body: RequestBody) -> Received:
+    @property
+    def _in_flight(self) -> bool:
+        return self._flight is not None and self._flight.may_be_charged
+
+    async def _attempt(self, number: int, body: RequestBody, clock: asyncio.Timeout) -> Received:
         limiter = self.means.limiter
         slot = await limiter.acquire(bounded=self.bounded and number == 1)
-        self._attempts, self._flight = number, Flight()
+        flight = Flight(on_arrival=lambda: clock.reschedule(None))
+        self._attempts, self._flight = number, flight
         try:
-            received = await self.means.poster.post(self.means.endpoint, body, self._flight)
+            received = await self.means.poster.post(self.means.endpoint, body, flight)
         except PhotaError as error:
-            self._flight.landed = True
+            flight.landed = True
             self._maybe_charged = self._maybe_charged or error.maybe_charged
             self._heed(error, slot)
             raise
         finally:
             limiter.release()
-        self._flight.landed = True
         limiter.succeeded(slot)
         return received
 
@@ -120,7 +124,7 @@ class Call:
         )
 
     def _too_late(self) -> DeadlineExceededError:
-        in_flight = self._flight.may_be_charged
+        in_flight = self._in_flight
         where = "with a request in flight" if in_flight else "with no request in flight"
         error = DeadlineExceededError(f"the deadline of {self.deadline:g} s passed {where}", in_flight)
         error.attempts = self._attempts

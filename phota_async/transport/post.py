@@ -92,11 +92,14 @@ class Poster:
         failure: PhotaError
         try:
             async with asyncio.timeout(endpoint.timeout.attempt) as clock:
-                return await self._exchange(endpoint, upload, exchange, clock)
+                answer = await self._exchange(endpoint, upload, exchange, clock)
         except FOREIGN as error:
             failure = upload.failure or _connection_error(error, endpoint, sent=flight.whole or exchange.accepted)
         except (AnswerError, EncodingError) as error:
             failure = ResponseFormatError(f"the service's answer is unusable: {error}", exchange.request_id)
+        else:
+            flight.arrive()
+            return Received(await self._images(answer.images), answer, exchange.request_id)
         if isinstance(failure, OutcomeUnknownError | ResponseFormatError):
             failure = type(failure)(
                 str(failure.args[0]), exchange.request_id, await self._images(exchange.decoder.intact)
@@ -105,7 +108,7 @@ class Poster:
 
     async def _exchange(
         self, endpoint: Endpoint, upload: Upload, exchange: _Exchange, clock: asyncio.Timeout
-    ) -> Received:
+    ) -> Answer:
         async with self._session.post(
             endpoint.url,
             data=upload,
@@ -123,10 +126,9 @@ class Poster:
                     clock.reschedule(None)
                     raise await _api_error(response, endpoint.key)
                 exchange.accepted = True
-                answer = await _decoded(response, exchange.decoder, endpoint.max_response_bytes)
+                return await _decoded(response, exchange.decoder, endpoint.max_response_bytes)
             finally:
                 response.close()
-        return Received(await self._images(answer.images), answer, exchange.request_id)
 
     async def _images(self, images: tuple[list[bytes], ...]) -> tuple[EnhancedImage, ...]:
         return tuple([EnhancedImage(await self._joined(pieces)) for pieces in images])
@@ -204,7 +206,7 @@ async def _api_error(response: aiohttp.ClientResponse, key: str) -> APIError:
     return api_error(
         response.status,
         # Some services repeat the key that they refuse.
-        bytes(body[:MAX_BODY_BYTES]).replace(key.encode(), b"***"),
+        bytes(body).replace(key.encode(), b"***")[:MAX_BODY_BYTES],
         request_id=_request_id(response.headers),
         retry_after=response.headers.getall(hdrs.RETRY_AFTER, ()),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -25,10 +26,17 @@ class Flight:
     Attributes:
         whole: Whether the request's last byte was handed over: from then on it may be paid for.
         landed: Whether its outcome is known.
+        on_arrival: Called when a good answer is here whole: from then on no clock may take it away.
     """
 
+    on_arrival: Callable[[], None]
     whole: bool = False
     landed: bool = False
+
+    def arrive(self) -> None:
+        """Say that a good answer is here whole."""
+        self.landed = True
+        self.on_arrival()
 
     @property
     def may_be_charged(self) -> bool:

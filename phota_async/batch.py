@@ -14,8 +14,10 @@ from typing import Any, TypeAlias
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from attrs import define
 
 from phota_async.errors import ACCOUNT_ERRORS, ImageError, PhotaError
+from phota_async.limiter import ClientClosedError
 from phota_async.models import BatchResult, EnhanceResult, Outcome
 
 Enhance: TypeAlias = Callable[[Any], Awaitable[EnhanceResult]]
@@ -39,8 +41,9 @@ async def stream(
         yield receive
     finally:
         running.cancel()
-        await asyncio.wait([running])
         receive.close()
+        await _ended(running)
+        send.close()  # a task that is cancelled before its first step closes nothing itself
         bug = None if running.cancelled() else running.exception()
     if bug is not None:
         raise bug
@@ -54,6 +57,52 @@ async def gather(photos: Photos, enhance: Enhance, workers: int) -> BatchResult:
     return BatchResult(tuple(gathered))
 
 
+async def _ended(task: asyncio.Task[None]) -> None:
+    """Wait for ``task`` to end, also when the wait is cancelled; the cancellation goes on afterwards."""
+    interruption: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            interruption = error
+    if interruption is not None:
+        raise interruption
+
+
+class NotStartedError(Exception):
+    """A batch had stopped before a photo's request began; `reason` is what stopped it."""
+
+    def __init__(self, reason: Exception) -> None:
+        """Keep the reason."""
+        super().__init__(reason)
+        self.reason = reason
+
+
+@define
+class Gate:
+    """Through it goes each start of one batch, until an account's error closes it.
+
+    Attributes:
+        closed_by: That error.
+    """
+
+    closed_by: PhotaError | None = None
+
+    def heed(self, error: PhotaError) -> None:
+        """Close for good if ``error`` is about the account."""
+        if isinstance(error, ACCOUNT_ERRORS) and self.closed_by is None:
+            self.closed_by = error
+
+    def enter(self) -> None:
+        """Do nothing while the gate is open.
+
+        Raises:
+            NotStartedError: It is closed.
+        """
+        if self.closed_by is not None:
+            raise NotStartedError(self.closed_by)
+
+
 class _Batch:
     def __init__(self, photos: Photos, enhance: Enhance, send: MemoryObjectSendStream[Outcome]) -> None:
         self._photos = photos
@@ -62,7 +111,7 @@ class _Batch:
         self._taking = asyncio.Lock()
         self._taken = 0
         self._ended = False
-        self._stopped_by: PhotaError | None = None
+        self._stopped_by: Exception | None = None
 
     async def run(self, workers: int) -> None:
         async with self._send, AsyncExitStack() as stack:
@@ -100,10 +149,12 @@ class _Batch:
             return Outcome(index, photo, error=self._stopped_by, attempted=False)
         try:
             return Outcome(index, photo, result=await self._enhance(photo))
-        except ACCOUNT_ERRORS as error:
-            self._stopped_by = self._stopped_by or error
-            return Outcome(index, photo, error=error)
+        except (NotStartedError, ClientClosedError) as error:
+            self._stopped_by = error.reason if isinstance(error, NotStartedError) else error
+            return Outcome(index, photo, error=self._stopped_by, attempted=False)
         except PhotaError as error:
+            if isinstance(error, ACCOUNT_ERRORS):
+                self._stopped_by = self._stopped_by or error
             return Outcome(index, photo, error=error)
         except Exception as error:
             # A bug. It is not allowed to take down the neighbours, which are being paid for.

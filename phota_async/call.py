@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from attrs import define, field, frozen
 
+from phota_async.batch import Gate
 from phota_async.codec.request import RequestBody
 from phota_async.errors import APIError, DeadlineExceededError, PhotaError
 from phota_async.images import open_photo
@@ -43,12 +44,14 @@ class Call:
         options: What is asked for.
         deadline: Seconds for the whole of it, or None.
         bounded: Whether ``max_queue`` applies to it.
+        gate: Where it is one of a batch: what may keep it from starting.
     """
 
     means: Means
     options: EnhanceOptions
     deadline: float | None
-    bounded: bool
+    bounded: bool = True
+    gate: Gate = field(factory=Gate)
     _flight: Flight | None = field(init=False, default=None)
     _maybe_charged: bool = field(init=False, default=False)
     _attempts: int = field(init=False, default=0)
@@ -66,6 +69,9 @@ class Call:
                 body = RequestBody.of(await open_photo(image), self.options)
                 retries = Retries(self.means.policy, self.means.on_retry, clock.when(), self._quickest)
                 received = await retries.run(lambda number: self._attempt(number, body, clock))
+        except PhotaError as error:
+            self.gate.heed(error)
+            raise
         except TimeoutError:
             if not clock.expired():
                 raise
@@ -88,8 +94,9 @@ class Call:
         limiter = self.means.limiter
         slot = await limiter.acquire(bounded=self.bounded and number == 1)
         flight = Flight(on_arrival=lambda: clock.reschedule(None))
-        self._attempts, self._flight = number, flight
         try:
+            self.gate.enter()
+            self._attempts, self._flight = number, flight
             received = await self.means.poster.post(self.means.endpoint, body, flight)
         except PhotaError as error:
             flight.landed = True

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 import os
 import urllib.request
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeAlias, Unpack, overload
@@ -18,7 +17,7 @@ from yarl import URL
 
 from phota_async import batch, fetch
 from phota_async.call import Call, Means
-from phota_async.homes import Homes, Plan
+from phota_async.homes import Home, Homes, Plan
 from phota_async.images import photos_in
 from phota_async.models import (
     BatchResult,
@@ -192,7 +191,8 @@ class PhotaClient:
             output_format=output_format,
             response_mode=response_mode,
         )
-        return await self._call(options, _deadline(timeout, self._settings), image, bounded=True)
+        call = Call(self._means(await self._homes.here()), options, _deadline(timeout, self._settings))
+        return await call.run(image)
 
     async def enhance_many(self, photos: Photos, **options: Unpack[EnhanceKeywords]) -> BatchResult:
         """Enhance many photos, at most ``max_concurrency`` at once, and return every outcome in input order.
@@ -210,7 +210,7 @@ class PhotaClient:
             ValueError: An option is wrong; the message names it.
             ImageError: The directory cannot be read.
         """
-        enhance = self._enhancer(options)
+        enhance = self._enhancer(options)(await self._homes.here())
         return await batch.gather(await _photos(photos), enhance, self._homes.plan.max_concurrency)
 
     def enhance_stream(
@@ -221,7 +221,7 @@ class PhotaClient:
         ``async with phota.enhance_stream(photos) as outcomes: async for outcome in outcomes: ...``. Leaving the block
         early abandons what is in flight, which may have been charged. Arguments are those of `enhance_many`.
         """
-        return _stream(photos, self._enhancer(options), self._homes.plan.max_concurrency)
+        return self._stream(photos, self._enhancer(options))
 
     @overload
     async def download(self, url: str | URL) -> EnhancedImage: ...
@@ -248,18 +248,36 @@ class PhotaClient:
 
     # ---- inside
 
-    def _enhancer(self, options: EnhanceKeywords) -> batch.Enhance:
-        asked = {name: value for name, value in options.items() if name != "timeout"}
+    def _enhancer(self, options: EnhanceKeywords) -> Callable[[Home], batch.Enhance]:
+        """Check the options of a batch, and return what gives its calls once its loop is known."""
+        asked = EnhanceOptions(**{name: value for name, value in options.items() if name != "timeout"})  # type: ignore[arg-type]
         deadline = _deadline(options.get("timeout"), self._settings)
-        # Not counted against max_queue: a batch is bounded by its own workers.
-        return partial(self._call, EnhanceOptions(**asked), deadline, bounded=False)  # type: ignore[arg-type]
 
-    async def _call(
-        self, options: EnhanceOptions, deadline: float | None, image: object, *, bounded: bool
-    ) -> EnhanceResult:
-        home, settings = await self._homes.here(), self._settings
+        def on_loop(home: Home) -> batch.Enhance:
+            means, gate = self._means(home), batch.Gate()
+
+            def enhance(photo: object) -> Awaitable[EnhanceResult]:
+                # Not counted against max_queue: a batch is bounded by its own workers.
+                return Call(means, asked, deadline, bounded=False, gate=gate).run(photo)
+
+            return enhance
+
+        return on_loop
+
+    @asynccontextmanager
+    async def _stream(
+        self, photos: Photos, enhancer: Callable[[Home], batch.Enhance]
+    ) -> AsyncGenerator[MemoryObjectReceiveStream[Outcome], None]:
+        # One home for the whole of it: a client that is closed meanwhile ends the batch instead of opening another.
+        enhance = enhancer(await self._homes.here())
+        workers = self._homes.plan.max_concurrency
+        async with batch.stream(await _photos(photos), enhance, workers) as outcomes:
+            yield outcomes
+
+    def _means(self, home: Home) -> Means:
+        settings = self._settings
         url = settings.base_url / "enhance"
-        means = Means(
+        return Means(
             limiter=home.limiter,
             poster=home.poster,
             endpoint=Endpoint(
@@ -272,15 +290,6 @@ class PhotaClient:
             policy=settings.retry,
             on_retry=settings.on_retry,
         )
-        return await Call(means, options, deadline, bounded).run(image)
-
-
-@asynccontextmanager
-async def _stream(
-    photos: Photos, enhance: batch.Enhance, workers: int
-) -> AsyncGenerator[MemoryObjectReceiveStream[Outcome], None]:
-    async with batch.stream(await _photos(photos), enhance, workers) as outcomes:
-        yield outcomes
 
 
 async def _photos(photos: Photos) -> Iterable[Any] | AsyncIterable[Any]:

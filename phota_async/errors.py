@@ -32,7 +32,9 @@ from attrs import frozen
 if TYPE_CHECKING:
     from phota_async.models import EnhancedImage
 
-_SHOWN_DETAIL = 300  # characters of the service's own words in the one line that an error prints
+# How many characters of the service's own words the one line that an error prints may hold.
+_SHOWN_DETAIL = 300
+_SHOWN_WORD = 100
 
 
 class PhotaError(Exception):
@@ -52,13 +54,13 @@ class PhotaError(Exception):
         """Return one readable line; never a key, never a signed URL's query."""
         notes: list[str] = []
         if self.request_id:
-            notes.append(f"request {self.request_id}")
+            notes.append(f"request {_shortened(self.request_id, _SHOWN_WORD)}")
         if self.attempts > 1:
             notes.append(f"after {self.attempts} attempts")
         if self.maybe_charged:
             notes.append("may have been charged")
-        line = " ".join(self._message().split())
-        return f"{line} ({', '.join(notes)})" if notes else line
+        line = f"{self._message()} ({', '.join(notes)})" if notes else self._message()
+        return _readable(line)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self)!r})"
@@ -98,7 +100,8 @@ class DeadlineExceededError(PhotaError, TimeoutError):
     """
 
     def __init__(self, message: str, outcome_unknown: bool = False) -> None:  # noqa: FBT001, FBT002  (pickle hands it back by position)
-        super().__init__(message, outcome_unknown)
+        # One argument only: of two, OSError would make an errno and a strerror.
+        super().__init__(message)
         self.outcome_unknown = outcome_unknown
         self.maybe_charged = outcome_unknown
 
@@ -179,9 +182,9 @@ class APIError(PhotaError):
         self.body = body
 
     def _message(self) -> str:
-        words = [f"{self.status}", self.code or "", "-", self.meaning]
+        words = [f"{self.status}", _shortened(self.code or "", _SHOWN_WORD), "-", self.meaning]
         if self.detail:
-            words.append(f": {_shortened(self.detail)}")
+            words.append(f": {_shortened(self.detail, _SHOWN_DETAIL)}")
         return " ".join(filter(None, words)).replace(" : ", ": ")
 
 
@@ -348,6 +351,12 @@ def without_query(url: str) -> str:
     return re.sub(r"^([a-z][a-z0-9+.-]*:)?//[^/]*@", r"\1//", bare, flags=re.IGNORECASE)
 
 
-def _shortened(text: str) -> str:
+def _shortened(text: str, longest: int) -> str:
     line = " ".join(text.split())
-    return line if len(line) <= _SHOWN_DETAIL else line[: _SHOWN_DETAIL - 1] + "…"
+    return line if len(line) <= longest else line[: longest - 1] + "…"
+
+
+def _readable(text: str) -> str:
+    # What a terminal would act on, or what cannot be printed at all, is shown as its escape.
+    line = " ".join(text.split())
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in line)

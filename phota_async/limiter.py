@@ -19,6 +19,10 @@ CUT = 0.7
 _CLOSED = "the client was closed while this call waited"
 
 
+class ClientClosedError(RuntimeError):
+    """The client was closed while a call waited; nothing was sent for that attempt."""
+
+
 @frozen
 class Slot:
     """The right to have one call in flight, since ``begun`` on the loop's clock."""
@@ -53,7 +57,8 @@ class Limiter:
         self._held_until = float("-inf")
         self._alarm: asyncio.TimerHandle | None = None
         self._closed = False
-        self._drained: asyncio.Future[None] | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     @property
     def waiting(self) -> int:
@@ -68,28 +73,29 @@ class Limiter:
 
         Raises:
             OverloadedError: ``max_queue`` calls already wait.
-            RuntimeError: The client was closed meanwhile.
+            ClientClosedError: The client was closed meanwhile.
         """
         if self._closed:
-            raise RuntimeError(_CLOSED)
+            raise ClientClosedError(_CLOSED)
         if self._queue or not self._has_room():
             await self._wait(bounded=bounded)
         else:
-            self.in_flight += 1
+            self._take()
         return Slot(self._loop.time())
 
     def release(self) -> None:
         """Give a slot back."""
         self.in_flight -= 1
+        if not self.in_flight:
+            self._idle.set()
         self._admit()
-        if self._drained is not None and not self.in_flight and not self._drained.done():
-            self._drained.set_result(None)
 
     def succeeded(self, slot: Slot) -> None:
         """Tell that the call of ``slot`` brought an answer."""
         took = self._loop.time() - slot.begun
         self.quickest = took if self.quickest is None else min(took, self.quickest)
         self.width = min(self.width + 1 / self.width, float(self._greatest))
+        self._admit()
 
     def refused(self, slot: Slot) -> None:
         """Tell that the service had no room (429 or 503) for the call of ``slot``."""
@@ -106,13 +112,15 @@ class Limiter:
         self._closed = True
         for waiter in self._queue:
             if not waiter.done():
-                waiter.set_exception(RuntimeError(_CLOSED))
+                waiter.set_exception(ClientClosedError(_CLOSED))
         self._disarm()
-        if self.in_flight:
-            self._drained = self._loop.create_future()
-            await self._drained
+        await self._idle.wait()
 
     # ---- inside
+
+    def _take(self) -> None:
+        self.in_flight += 1
+        self._idle.clear()
 
     def _has_room(self) -> bool:
         return self.in_flight < int(self.width) and self._loop.time() >= self._held_until
@@ -139,7 +147,7 @@ class Limiter:
             waiter = next(iter(self._queue))
             del self._queue[waiter]
             if not waiter.done():
-                self.in_flight += 1
+                self._take()
                 waiter.set_result(None)
         if self._queue and self._alarm is None and self._held_until > self._loop.time():
             self._alarm = self._loop.call_at(self._held_until, self._on_alarm)

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, TypedDict, overload
 
 from attrs import Attribute, field, frozen
 from attrs.validators import instance_of
+from yarl import URL
 
 from phota_async import files, formats
+from phota_async.errors import without_query
 
 if TYPE_CHECKING:
     import os
@@ -17,12 +19,15 @@ if TYPE_CHECKING:
 _UNKNOWN_TYPE = "application/octet-stream"
 
 
-def _bulk(data: bytes) -> str:
+def _bulk(data: bytes | bytearray) -> str:
     return f"<{len(data)} bytes>"
 
 
 def _source(source: object) -> str:
-    return f"<{len(source)} bytes>" if isinstance(source, bytes | bytearray) else repr(source)
+    if isinstance(source, bytes | bytearray):
+        return _bulk(source)
+    # A signed link's query is its secret.
+    return without_query(str(source)) if isinstance(source, str | URL) else repr(source)
 
 
 OUTPUT_FORMATS = ("png", "jpg")

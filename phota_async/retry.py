@@ -15,7 +15,14 @@ from typing import Any, TypeVar
 from attrs import Attribute, field, frozen
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
-from phota_async.errors import APIError, ConnectionFailedError, DownloadError, OutcomeUnknownError, PhotaError
+from phota_async.errors import (
+    APIError,
+    ConnectionFailedError,
+    DownloadError,
+    OutcomeUnknownError,
+    OverloadedError,
+    PhotaError,
+)
 
 T = TypeVar("T")
 
@@ -120,7 +127,7 @@ class Retries:
         # A machine of its own for each call: a shared one mixes the state of concurrent tasks.
         machine = AsyncRetrying(
             sleep=asyncio.sleep,
-            retry=retry_if_exception(self.policy.allows),
+            retry=retry_if_exception(lambda _: failures.again),
             wait=self._wait,
             stop=self._stop,
             before_sleep=self._before_sleep,
@@ -128,11 +135,11 @@ class Retries:
         )
 
         async def numbered() -> T:
-            failures.count += 1
+            failures.count, failures.again = failures.count + 1, False
             try:
                 return await attempt(failures.count)
             except PhotaError as error:
-                failures.add(error)
+                failures.add(error, again=self.policy.allows(error))
                 raise
 
         return await machine(numbered)
@@ -165,10 +172,13 @@ class _Failures:
 
     def __init__(self) -> None:
         self.count = 0
+        self.again = False
         self._last: PhotaError | None = None
 
-    def add(self, error: PhotaError) -> None:
-        error.attempts = self.count
+    def add(self, error: PhotaError, *, again: bool) -> None:
+        """Chain a failure; ``again`` is what the policy said of it while it spoke for its own attempt only."""
+        self.again = again
+        error.attempts = self.count - isinstance(error, OverloadedError)  # that one was turned away before it began
         if self._last is not None:
             error.__cause__ = self._last
             error.maybe_charged = error.maybe_charged or self._last.maybe_charged

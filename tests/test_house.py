@@ -30,7 +30,7 @@ FLOORS = (
     *("codec", "codec.converter", "codec.scanner", "codec.base64_stream", "codec.answer", "codec.error_answer"),
     *("codec.request", "transport", "transport.border", "transport.proxies", "transport.addresses"),
     *("transport.session", "transport.upload", "transport.inflate", "transport.post", "transport.download"),
-    *("settings", "call", "fetch", "batch", "homes", "client"),
+    *("settings", "batch", "call", "fetch", "homes", "client"),
     *("cli.progress", "cli.job", "cli.commands", "cli"),
 )
 

@@ -107,8 +107,8 @@ class _Walk:
             self._is_object = bracket == ord("{")
         elif depth == 1:
             if self._member == _IMAGES and bracket == ord("["):
-                # The last of several members of one name counts, as in json.loads.
-                self.complete, self._in_images = [], True
+                self._forget()
+                self._in_images = True
             else:
                 self._keep()
 
@@ -149,8 +149,15 @@ class _Walk:
 
     def _keep(self) -> None:
         if self._is_object and self._member in {_IMAGES, _LINKS, _SUBJECTS}:
+            if self._member == _IMAGES:
+                self._forget()
             self._text.clear()
             self.keeps_raw = True
+
+    def _forget(self) -> None:
+        # The last of several members of one name counts, as in json.loads.
+        self.complete = []
+        self._kept.pop(_IMAGES, None)
 
     # ---- the end
 

@@ -32,54 +32,58 @@ class Base64Stream:
         self.problem: str | None = None
         self.note: str | None = None
         self._pending = bytearray()
+        self._lenient = False
         self._padded = False
 
     def feed(self, text: bytes) -> None:
         """Take the next characters."""
         if self.problem is None and text:
-            self._pending += _standard(text) if self.note else text
+            self._pending += _standard(text) if self._lenient else text
             if len(self._pending) >= _GATHERED:
                 self._decode(len(self._pending) & ~3)
 
     def finish(self) -> None:
         """Say that the string has ended."""
-        if self._pending and self.problem is None:
-            self._decode(len(self._pending) & ~3)
-        if self._pending and self.problem is None:
+        if self.problem is None and _standard(self._pending) != bytes(self._pending):
+            self._turn_lenient()
+        if self.problem is None and len(self._pending) % 4:
             # RFC 4648, section 3.2, allows padding to be left out where the length is known.
-            self.note = "base64 without its padding"
-            self._pending += b"=" * (4 - len(self._pending))
-            self._decode(4)
+            self.note = self.note or "base64 without its padding"
+            self._pending += b"=" * (-len(self._pending) % 4)
+        if self.problem is None and self._pending:
+            self._decode(len(self._pending))
         if self.problem is None and not self.pieces:
             self.problem = "is empty"
 
     def _decode(self, whole: int) -> None:
         with memoryview(self._pending) as view:
             try:
-                piece = b64decode(view[:whole], validate=True) if whole else b""
+                piece = b64decode(view[:whole], validate=True)
             except binascii.Error:
                 piece = None
         if piece is None:
             self._decode_leniently()
         elif piece and self._padded:
             self._fail("goes on after its padding")
-        else:
-            self._padded = self._padded or (whole > 0 and self._pending[whole - 1] == _PADDING)
+        elif piece:
+            self._padded = self._pending[whole - 1] == _PADDING
             del self._pending[:whole]
-            if piece:
-                self.pieces.append(piece)
+            self.pieces.append(piece)
 
     def _decode_leniently(self) -> None:
+        if self._lenient:
+            self._fail("is not base64")
+            return
+        self._turn_lenient()
+        self._decode(len(self._pending) & ~3)
+
+    def _turn_lenient(self) -> None:
         text = bytes(self._pending)
         if not self.pieces and text[:5].lower() == b"data:":
             text = text[text.find(b",", 0, _PREFIX_BYTES) + 1 :]
-        text = _standard(text)
-        if self.note or text == bytes(self._pending):
-            self._fail("is not base64")
-            return
+        self._lenient = True
         self.note = "base64 with line breaks, in the URL-safe alphabet, or as a data: URI"
-        self._pending[:] = text
-        self._decode(len(text) & ~3)
+        self._pending[:] = _standard(text)
 
     def _fail(self, problem: str) -> None:
         self.problem = problem
@@ -87,5 +91,5 @@ class Base64Stream:
         self._pending.clear()
 
 
-def _standard(text: bytes) -> bytes:
-    return text.translate(_STANDARD, _SPACE)
+def _standard(text: bytes | bytearray) -> bytes:
+    return bytes(text).translate(_STANDARD, _SPACE)

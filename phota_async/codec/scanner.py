@@ -25,11 +25,18 @@ _ESCAPED_SPAN = 64 * 1024  # how much of a string with escapes is taken as one t
 _SPACE = re.compile(rb"[ \t\n\r]*")
 _SCALAR_CHARACTERS = re.compile(rb"[-+.0-9A-Za-z]*")
 _SCALAR = re.compile(rb"true|false|null|NaN|-?Infinity|-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
-_WITH_ESCAPES = re.compile(rb'(?:[^"\\\x00-\x1f]++|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})*+')
+_LONG_NUMBER = re.compile(rb"-?[0-9][-+.0-9eE]*")
+_WITH_ESCAPES = re.compile(rb'(?:[^"\\]++|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})*+')
 _CUT_ESCAPE = re.compile(rb"\\(?:u[0-9a-fA-F]{0,3})?")
 
 _QUOTE, _COMMA, _COLON = b'",:'
 _OPEN_OBJECT, _CLOSE_OBJECT, _OPEN_LIST, _CLOSE_LIST = b"{}[]"
+
+
+# Line breaks and other control characters are borne in a string, whether escapes stand beside them or not.
+_UNESCAPE: Callable[[str], str] = json.JSONDecoder(strict=False).decode
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class NotJsonError(ValueError):
@@ -72,7 +79,8 @@ class Scanner:
         self._listener = listener
         self._brackets = bytearray()
         # A function, not a bound method: no reference cycle keeps an abandoned answer's images alive.
-        self._step: Callable[[Scanner, bytes, int], int] = Scanner._value
+        self._step: Callable[[Scanner, bytes, int], int] = Scanner._start
+        self._mark = 0  # how much of a byte order mark was seen
         self._cut = b""  # an escape that the end of the data cut
         self._token = bytearray()  # a key or a scalar so far
         self._in_key = False
@@ -113,6 +121,18 @@ class Scanner:
             raise NotJsonError(f"the JSON ends too early, after {self._offset} bytes")
 
     # ---- states
+
+    def _start(self, data: bytes, position: int) -> int:
+        # json.loads takes UTF-8 with a byte order mark, which some proxies and servers write.
+        if data[position] == _BYTE_ORDER_MARK[self._mark]:
+            self._mark += 1
+            if self._mark == len(_BYTE_ORDER_MARK):
+                self._step = Scanner._value
+            return position + 1
+        if self._mark:
+            raise self._wrong("half a byte order mark", position)
+        self._step = Scanner._value
+        return position
 
     def _value(self, data: bytes, position: int) -> int:
         position = _SPACE.match(data, position).end()  # type: ignore[union-attr]  # it matches nothing as well
@@ -202,7 +222,7 @@ class Scanner:
         end = _WITH_ESCAPES.match(data, position, position + _ESCAPED_SPAN).end()  # type: ignore[union-attr]
         if end > position:
             # Only ASCII matters (base64, known keys); a character that the end of the data cut must not raise.
-            text: str = json.loads(f'"{data[position:end].decode("ascii", "replace")}"')
+            text: str = _UNESCAPE(f'"{data[position:end].decode("ascii", "replace")}"')
             self._text(text.encode(errors="replace"))
             return end
         if data[position] == _QUOTE:
@@ -211,7 +231,7 @@ class Scanner:
         if _CUT_ESCAPE.fullmatch(data, position):
             self._cut = data[position:]
             return position
-        raise self._wrong("a wrong escape or a control character in a string", position)
+        raise self._wrong("a wrong escape in a string", position)
 
     def _text(self, text: bytes) -> None:
         if not self._in_key:
@@ -239,7 +259,8 @@ class Scanner:
     def _end_scalar(self) -> None:
         token = bytes(self._token)
         self._token.clear()
-        if len(token) <= _SCALAR_BYTES and not _SCALAR.fullmatch(token):
+        # The end of a longer number is not looked at.
+        if not (_SCALAR if len(token) <= _SCALAR_BYTES else _LONG_NUMBER).fullmatch(token):
             raise self._wrong("a value was expected", 0)
         self._step = Scanner._after
         self._listener.on_end(len(self._brackets))

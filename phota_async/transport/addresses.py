@@ -17,6 +17,14 @@ Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: an IPv4 address in the last 32 bits
 
+# What older versions of ipaddress take for global.
+_NEVER_PUBLIC = (
+    ipaddress.IPv6Network("::/96"),  # RFC 4291, section 2.5.5.1: IPv4-compatible, deprecated
+    ipaddress.IPv6Network("::ffff:0:0:0/96"),  # RFC 2765: IPv4-translated
+    ipaddress.IPv6Network("64:ff9b:1::/48"),  # RFC 8215: NAT64 for local use
+    ipaddress.IPv6Network("fec0::/10"),  # RFC 3879: site-local, deprecated
+)
+
 
 class ForbiddenAddressError(OSError):
     """A name led to an address that no link may lead to."""
@@ -37,6 +45,8 @@ def _is_global(address: Address) -> bool:
             inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if inner is not None:
             return _is_global(inner)
+        if any(address in network for network in _NEVER_PUBLIC):
+            return False
     return address.is_global and not address.is_multicast
 
 

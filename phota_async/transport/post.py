@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 
 import aiohttp
 from aiohttp import hdrs
@@ -120,7 +121,7 @@ class Poster:
             timeout=aiohttp.ClientTimeout(total=None, connect=endpoint.timeout.connect),
         ) as response:
             try:
-                exchange.request_id = _request_id(response.headers)
+                exchange.request_id = _request_id(response.headers, endpoint.key)
                 self._announce(response.headers)
                 if not 200 <= response.status <= 299:  # noqa: PLR2004  (success)
                     clock.reschedule(None)
@@ -160,35 +161,61 @@ def _headers(endpoint: Endpoint) -> dict[str, str]:
     }
 
 
-def _request_id(headers: Mapping[str, str]) -> str | None:
-    value = headers.get("X-Request-Id", "")
+def _request_id(headers: Mapping[str, str], key: str) -> str | None:
+    value = headers.get("X-Request-Id", "").replace(key, "***")
     return "".join(filter(str.isprintable, value))[:_ID_CHARACTERS] or None
 
 
 async def _decoded(response: aiohttp.ClientResponse, decoder: AnswerDecoder, limit: int) -> Answer:
-    inflater = Inflater(response.headers.get(hdrs.CONTENT_ENCODING, ""))
-    travelled = held = 0
     if (response.content_length or 0) > limit:
         raise AnswerError(f"its {response.content_length} bytes are more than max_response_bytes ({limit})")
-    async for chunk in response.content.iter_any():
-        travelled += len(chunk)
-        for piece in inflater.feed(chunk):
-            held += len(piece)
-            if max(travelled, held) > limit:
-                raise AnswerError(f"it is longer than max_response_bytes ({limit})")
-            await _fed(decoder, piece)
-            if inflater.expands:
-                await asyncio.sleep(0)  # one chunk may hold a thousand times its length
-    inflater.finish()
+    await _Intake(decoder, response.headers.get(hdrs.CONTENT_ENCODING, ""), limit).read(response.content)
     return decoder.finish()
 
 
-async def _fed(decoder: AnswerDecoder, piece: bytes) -> None:
-    while taken := decoder.feed(piece):
-        piece = piece[taken:]
-        if not piece:
-            return
-        await asyncio.sleep(0)
+class _Intake:
+    """Takes an answer's body as it comes: unpacks it, bounds it, and feeds the decoder."""
+
+    def __init__(self, decoder: AnswerDecoder, encoding: str, limit: int) -> None:
+        self._decoder = decoder
+        self._inflater = Inflater(encoding)
+        self._limit = limit
+        self._travelled = self._unpacked = 0
+
+    async def read(self, stream: aiohttp.StreamReader) -> None:
+        try:
+            async for chunk in stream.iter_any():
+                await self._take(chunk)
+        except FOREIGN:
+            # The reader raises before it gives out what it has buffered, which may hold an image that came whole, and
+            # it has no public way to ask for that.
+            buffered: Iterable[bytes] = getattr(stream, "_buffer", ())
+            await self._take(b"".join(buffered))
+            raise
+        self._inflater.finish()
+
+    async def _take(self, chunk: bytes) -> None:
+        # What lies within the bound is decoded also when the rest does not: it may end an image.
+        self._travelled += len(chunk)
+        excess = max(0, self._travelled - self._limit)
+        for piece in self._inflater.feed(chunk[: len(chunk) - excess]):
+            self._unpacked += len(piece)
+            too_much = max(0, self._unpacked - self._limit)
+            await self._feed(piece[: len(piece) - too_much])
+            excess = max(excess, too_much)
+            if too_much:
+                break
+            if self._inflater.expands:
+                await asyncio.sleep(0)  # one chunk may hold a thousand times its length
+        if excess:
+            raise AnswerError(f"it is longer than max_response_bytes ({self._limit})")
+
+    async def _feed(self, piece: bytes) -> None:
+        while taken := self._decoder.feed(piece):
+            piece = piece[taken:]
+            if not piece:
+                return
+            await asyncio.sleep(0)
 
 
 async def _api_error(response: aiohttp.ClientResponse, key: str) -> APIError:
@@ -205,11 +232,19 @@ async def _api_error(response: aiohttp.ClientResponse, key: str) -> APIError:
         logger.debug("the body of a %d answer was cut short", response.status)
     return api_error(
         response.status,
-        # Some services repeat the key that they refuse.
-        bytes(body).replace(key.encode(), b"***")[:MAX_BODY_BYTES],
-        request_id=_request_id(response.headers),
+        _without(key, bytes(body))[:MAX_BODY_BYTES],
+        request_id=_request_id(response.headers, key),
         retry_after=response.headers.getall(hdrs.RETRY_AFTER, ()),
     )
+
+
+def _without(key: str, text: bytes) -> bytes:
+    """Blank out a key that the service repeats, in every spelling that JSON has for its characters."""
+    spellings = (
+        rb"(?:\\?%b|\\u00%02x)" % (re.escape(one.encode()), ord(one)) if one != "\\" else rb"(?:\\\\|\\u005c)"
+        for one in key
+    )
+    return re.sub(b"".join(spellings), b"***", text, flags=re.IGNORECASE)
 
 
 def _connection_error(error: BaseException, endpoint: Endpoint, *, sent: bool) -> PhotaError:

@@ -10,6 +10,8 @@ from typing import Any
 
 from aiohttp import Payload
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.http import StreamWriter
 from attrs import define
 
 from phota_async.codec.request import RequestBody
@@ -61,7 +63,12 @@ class Upload(Payload):
 
     async def write(self, writer: AbstractStreamWriter) -> None:
         """Write the body; aiohttp calls this in a task of its own."""
-        keep_alive(getattr(writer, "transport", None))
+        if isinstance(writer, StreamWriter):
+            keep_alive(writer.transport)
+            # A server may ignore "Connection: close"; an injected session would then hand the connection to its next
+            # request, and with it a stray second answer: another user's photo.
+            if isinstance(writer.protocol, ResponseHandler):
+                writer.protocol.force_close()
         written = 0
         try:
             async with aclosing(self._body.pieces()) as pieces:

@@ -1,0 +1,78 @@
+"""The processes of a run: one server for each shape, one driver for each client and round, in turns."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks.drivers import Assignment
+from benchmarks.shapes import CLIENTS, Figures, Shape
+
+ROOT = Path(__file__).resolve().parent.parent
+
+_DRIVER_SECONDS = 600
+_JPEG = b"\xff\xd8\xff\xe0"
+
+
+def measure(shape: Shape, folder: Path) -> dict[str, list[Figures]]:
+    """Return what each client measured, round by round."""
+    photo = folder / f"{shape.name}.jpg"
+    photo.write_bytes(_JPEG + os.urandom(shape.photo_bytes - len(_JPEG)))
+    figures: dict[str, list[Figures]] = {client: [] for client in CLIENTS}
+    with _server(shape) as port:
+        for number in range(shape.rounds):
+            # Who goes first changes, so that neither always runs on a warmer machine.
+            for client in CLIENTS if number % 2 == 0 else reversed(CLIENTS):
+                print(f"{shape.name}: round {number + 1} of {shape.rounds}, {client}", file=sys.stderr)
+                figures[client].append(_round(Assignment(client, shape, port, str(photo))))
+    return figures
+
+
+def _round(assignment: Assignment) -> Figures:
+    before = _ledger(assignment.port)
+    figures = Figures(**json.loads(python("-m", "benchmarks.drivers", assignment.to_json())))
+    done = {name: count - before[name] for name, count in _ledger(assignment.port).items()}
+    shape = assignment.shape
+    calls = shape.calls + (not shape.waits)  # the first call, which is not measured
+    if done["requests"] != calls or done["answers"] != calls or done["received"] < calls * shape.photo_bytes * 4 / 3:
+        raise ValueError(f"the server saw other work than {calls} calls: {done}")
+    return figures
+
+
+def python(*arguments: str) -> str:
+    """Run this interpreter and return what it prints.
+
+    Raises:
+        subprocess.CalledProcessError: It failed.
+    """
+    return subprocess.run(  # noqa: S603  (our own modules)
+        [sys.executable, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True, timeout=_DRIVER_SECONDS
+    ).stdout
+
+
+@contextmanager
+def _server(shape: Shape) -> Generator[int, None, None]:
+    arguments = {"--images": shape.images, "--image-bytes": shape.image_bytes, "--latency": shape.latency}
+    command = [sys.executable, "-m", "benchmarks.server", *(str(word) for pair in arguments.items() for word in pair)]
+    # It ends when its standard input closes, which leaving the block does.
+    with subprocess.Popen(  # noqa: S603  (our own module)
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None  # noqa: S101  (asked for above)
+        yield int(process.stdout.readline())
+
+
+def _ledger(port: int) -> dict[str, float]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        connection.request("GET", "/ledger", headers={"Connection": "close"})
+        ledger: dict[str, float] = json.loads(connection.getresponse().read())
+    finally:
+        connection.close()
+    return ledger

@@ -1,0 +1,208 @@
+"""A server that costs next to nothing: it counts what it is sent, waits, and answers with bytes made beforehand.
+
+``python -m benchmarks.server --images 1 --image-bytes 6000000 --latency 0.2`` prints its port and serves until its
+standard input closes. ``GET /ledger`` tells what was really done, so that no client is quick by leaving work out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import json
+import os
+import re
+import sys
+import time
+from contextlib import suppress
+
+from attrs import asdict, define, frozen
+
+_CHUNK_BYTES = 256 * 1024
+_SCRATCH_BYTES = 256 * 1024
+_PNG = b"\x89PNG\r\n\x1a\n"
+_LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
+_CLOSE = re.compile(rb"(?i)\r\nconnection: *close")
+
+
+@define
+class Ledger:
+    """What was done.
+
+    Attributes:
+        requests: Requests that came in whole.
+        received: Bytes of their bodies.
+        waiting: Requests that are in and not yet answered.
+        answers: Answers whose last byte was handed to the system.
+        cpu_s: CPU time of this process.
+    """
+
+    requests: int = 0
+    received: int = 0
+    waiting: int = 0
+    answers: int = 0
+    cpu_s: float = 0.0
+
+
+@frozen
+class Service:
+    """What the connections share.
+
+    Attributes:
+        answers: The whole answer, by whether the connection closes behind it.
+        latency: Seconds before it is sent.
+        ledger: What was done.
+        scratch: Where request bodies are read into, and overwritten.
+    """
+
+    answers: dict[bool, bytes]
+    latency: float
+    ledger: Ledger
+    scratch: bytearray
+
+
+class Connection(asyncio.BufferedProtocol):
+    """One connection: requests one after another."""
+
+    def __init__(self, service: Service) -> None:
+        """Serve from ``service``."""
+        self._service = service
+        self._head = bytearray()
+        self._missing: int | None = None  # of the request's body; None while its head comes in
+        self._closes = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._unsent = memoryview(b"")
+        self._counted = False
+        self._paused = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep no more than one chunk's rest in user space."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101  (create_server gives no other)
+        self._transport = transport
+        transport.set_write_buffer_limits(high=0)
+
+    def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002  (asyncio's signature)
+        """Read over what was read before."""
+        return self._service.scratch
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take the head, then count the body."""
+        if self._missing is None:
+            self._head += memoryview(self._service.scratch)[:nbytes]
+            end = self._head.find(b"\r\n\r\n")
+            if end < 0:
+                return
+            nbytes = len(self._head) - end - 4
+            self._begin(bytes(self._head[:end]))
+        self._take(nbytes)
+
+    def _begin(self, head: bytes) -> None:
+        self._head.clear()
+        length = _LENGTH.search(head)
+        self._missing = int(length[1]) if length else 0
+        self._closes = _CLOSE.search(head) is not None
+        self._counted = head.startswith(b"POST")
+        if self._counted:
+            self._service.ledger.received += self._missing
+
+    def _take(self, count: int) -> None:
+        self._missing = (self._missing or 0) - count
+        if self._missing > 0:
+            return
+        self._missing = None
+        if not self._counted:
+            self._send(_message(_ledger(self._service.ledger), closes=self._closes))
+            return
+        self._service.ledger.requests += 1
+        self._service.ledger.waiting += 1
+        if self._service.latency:
+            self._timer = asyncio.get_running_loop().call_later(self._service.latency, self._answer)
+        else:
+            self._answer()
+
+    def _answer(self) -> None:
+        self._timer = None
+        self._service.ledger.waiting -= 1
+        self._send(self._service.answers[self._closes])
+
+    def _send(self, message: bytes) -> None:
+        self._unsent = memoryview(message)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        while self._unsent and not self._paused:
+            chunk, self._unsent = self._unsent[:_CHUNK_BYTES], self._unsent[_CHUNK_BYTES:]
+            self._transport.write(chunk)
+        if not self._unsent and not self._paused:
+            self._service.ledger.answers += self._counted
+            self._counted = False
+            if self._closes:
+                # Not now: in the middle of resume_writing, Python 3.11 would end the connection twice.
+                asyncio.get_running_loop().call_soon(self._transport.close)
+
+    def pause_writing(self) -> None:
+        """Wait: the system takes no more."""
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        """Go on: it does."""
+        self._paused = False
+        self._go_on()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  (asyncio's signature)
+        """Answer nobody who has gone."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._service.ledger.waiting -= 1
+
+
+def _ledger(ledger: Ledger) -> bytes:
+    ledger.cpu_s = time.process_time()
+    return json.dumps(asdict(ledger)).encode()
+
+
+def _message(body: bytes, *, closes: bool) -> bytes:
+    connection = b"close" if closes else b"keep-alive"
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: %s\r\n\r\n"
+    return head % (len(body), connection) + body
+
+
+def _body(images: int, image_bytes: int) -> bytes:
+    strings = (b'"' + base64.b64encode(_PNG + os.urandom(image_bytes - len(_PNG))) + b'"' for _ in range(images))
+    return b'{"images":[' + b",".join(strings) + b'],"download_urls":[],"known_subjects":{"counts":{}}}'
+
+
+class _UntilClosed(asyncio.Protocol):
+    def __init__(self, closed: asyncio.Event) -> None:
+        self._closed = closed
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  (asyncio's signature)
+        self._closed.set()
+
+
+async def serve(service: Service, seconds: float) -> None:
+    """Serve until standard input closes, for ``seconds`` at most."""
+    loop, closed = asyncio.get_running_loop(), asyncio.Event()
+    server = await loop.create_server(lambda: Connection(service), "127.0.0.1", 0, backlog=1024)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await loop.connect_read_pipe(lambda: _UntilClosed(closed), sys.stdin)
+    with suppress(TimeoutError):
+        await asyncio.wait_for(closed.wait(), seconds)
+    server.close()
+
+
+def main() -> None:
+    """Serve as the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=int, default=1)
+    parser.add_argument("--image-bytes", type=int, default=6_000_000)
+    parser.add_argument("--latency", type=float, default=0.2, help="seconds before an answer")
+    parser.add_argument("--seconds", type=float, default=1800.0, help="end after this, whatever happens")
+    given = parser.parse_args()
+    body = _body(given.images, given.image_bytes)
+    answers = {closes: _message(body, closes=closes) for closes in (False, True)}
+    asyncio.run(serve(Service(answers, given.latency, Ledger(), bytearray(_SCRATCH_BYTES)), given.seconds))
+
+
+if __name__ == "__main__":
+    main()

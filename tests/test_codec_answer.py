@@ -1,0 +1,387 @@
+"""The answer decoded as it arrives: it equals json and base64 of the whole, however it is spelled and cut."""
+
+import base64
+import json
+import random
+import tracemalloc
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from phota_async.codec.answer import MAX_KEPT_BYTES, Answer, AnswerDecoder, AnswerError
+from phota_async.codec.scanner import TOKENS_A_TURN
+
+FUZZ = settings(derandomize=True, deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=10),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["images", "download_urls", "known_subjects", "counts", "", "é\n"]), inner, max_size=3
+        )
+    ),
+    max_leaves=8,
+)
+SUBJECTS = st.none() | st.fixed_dictionaries(
+    {}, optional={"counts": st.none() | st.dictionaries(st.text(max_size=5), st.integers(0, 99), max_size=3), "x": JSON}
+)
+IMAGES = st.lists(st.binary(min_size=1, max_size=60), min_size=1, max_size=4)
+LINKS = st.none() | st.lists(st.text(max_size=20), max_size=3)
+UNKNOWN = st.dictionaries(st.sampled_from(["Images", "IMAGES", "counts", "", "x", "\u00e9", "image"]), JSON, max_size=3)
+
+
+def seeded(seed: int) -> random.Random:
+    return random.Random(seed)  # noqa: S311  (the same each time, and no secret)
+
+
+def spelled(value: Any, chance: random.Random) -> str:
+    """Write JSON with white space and escapes wherever they are legal."""
+    space = "".join(chance.choices(" \t\n\r", k=chance.choice([0, 0, 0, 1, 5])))
+    if isinstance(value, str):
+        return space + '"' + "".join(_letter(letter, chance) for letter in value) + '"' + space
+    if isinstance(value, list):
+        elements: list[Any] = value
+        return f"{space}[{','.join(spelled(one, chance) for one in elements) or space}]{space}"
+    if isinstance(value, dict):
+        fields: dict[str, Any] = value
+        members = [f"{spelled(k, chance)}:{spelled(v, chance)}" for k, v in fields.items()]
+        return f"{space}{{{','.join(members) or space}}}{space}"
+    return space + json.dumps(value) + space
+
+
+def _letter(letter: str, chance: random.Random) -> str:
+    if letter == "/" and chance.random() < 0.5:
+        return "\\/"
+    if chance.random() < 0.1 and ord(letter) < 0x10000:
+        code = f"{ord(letter):04x}"
+        return "\\u" + (code.upper() if chance.random() < 0.5 else code)
+    return json.dumps(letter, ensure_ascii=chance.random() < 0.5)[1:-1]
+
+
+def cut(data: bytes, seed: int, most: int = 12) -> list[bytes]:
+    chance = seeded(seed)
+    places = sorted(chance.choices(range(len(data) + 1), k=chance.randrange(most)))
+    return [data[a:b] for a, b in zip([0, *places], [*places, len(data)], strict=True)]
+
+
+def one_by_one(data: bytes) -> list[bytes]:
+    return [data[place : place + 1] for place in range(len(data))]
+
+
+def fed(pieces: list[bytes]) -> AnswerDecoder:
+    decoder = AnswerDecoder()
+    for piece in pieces:
+        rest = piece
+        while rest:
+            taken = decoder.feed(rest)
+            assert 0 < taken <= len(rest)
+            rest = rest[taken:]
+    return decoder
+
+
+def decoded(*pieces: bytes) -> Answer:
+    return fed(list(pieces)).finish()
+
+
+def bytes_of(images: tuple[list[bytes], ...]) -> list[bytes]:
+    return [b"".join(pieces) for pieces in images]
+
+
+def answer_with(*images: bytes, **more: Any) -> bytes:
+    return json.dumps({"images": [base64.b64encode(image).decode() for image in images], **more}).encode()
+
+
+@FUZZ
+@given(IMAGES, LINKS, SUBJECTS, UNKNOWN, st.integers(0, 2**32))
+def test_a_valid_answer_equals_json_and_base64_however_it_is_spelled_and_cut(
+    images: list[bytes], links: list[str] | None, subjects: dict[str, Any] | None, unknown: dict[str, Any], seed: int
+) -> None:
+    chance = seeded(seed)
+    members = {
+        **unknown,
+        "images": [base64.b64encode(image).decode() for image in images],
+        "download_urls": links,
+        "known_subjects": subjects,
+    }
+    for name in ("download_urls", "known_subjects"):
+        if members[name] is None and chance.random() < 0.5:
+            del members[name]
+    shuffled = dict(sorted(members.items(), key=lambda _: chance.random()))
+    text = spelled(shuffled, chance)
+    body = text.encode("utf-8", "replace")
+    expected: dict[str, Any] = json.loads(body)
+    answer = decoded(*(one_by_one(body) if seed % 5 == 0 else cut(body, seed)))
+    assert bytes_of(answer.images) == [base64.b64decode(image, validate=True) for image in expected["images"]]
+    assert list(answer.download_urls) == (expected.get("download_urls") or [])
+    counted: dict[str, Any] = expected.get("known_subjects") or {}
+    assert answer.known_subjects == (counted.get("counts") or {})
+    assert answer.notes == ()
+
+
+@pytest.mark.parametrize("size", [3071, 3072, 3073, 70_000, 500_000])
+def test_large_images_come_whole(size: int) -> None:
+    chance = seeded(size)
+    images = [chance.randbytes(size), chance.randbytes(size + 1)]
+    text = spelled({"images": [base64.b64encode(image).decode() for image in images]}, chance).encode()
+    answer = fed(cut(text, size, most=200)).finish()
+    assert bytes_of(answer.images) == images
+
+
+@FUZZ
+@given(st.binary(max_size=200), st.integers(0, 2**32))
+def test_arbitrary_bytes_are_an_answer_error(data: bytes, seed: int) -> None:
+    with pytest.raises(AnswerError):
+        decoded(*cut(data, seed))
+
+
+@FUZZ
+@given(IMAGES, LINKS, SUBJECTS, UNKNOWN, st.integers(0, 2**32))
+def test_a_damaged_answer_is_what_json_says_it_is_or_an_answer_error(
+    images: list[bytes], links: list[str] | None, subjects: dict[str, Any] | None, unknown: dict[str, Any], seed: int
+) -> None:
+    chance = seeded(seed)
+    whole = {
+        "images": [base64.b64encode(image).decode() for image in images],
+        "download_urls": links,
+        "known_subjects": subjects,
+        **unknown,
+    }
+    body = bytearray(spelled(whole, chance).encode("utf-8", "replace"))
+    for _ in range(chance.randrange(1, 5)):
+        place = chance.randrange(len(body) + 1)
+        body[place : place + chance.randrange(4)] = (
+            chance.randbytes(chance.randrange(3))
+            if chance.random() < 0.5
+            else bytes(chance.choices(b'{}[],:"\\ 019-.eEtfnu', k=chance.randrange(3)))
+        )
+    try:
+        answer = decoded(*cut(bytes(body), seed))
+    except AnswerError:
+        return
+    expected: list[str] = json.loads(body.decode(errors="replace"), strict=False).get("images") or []
+    assert bytes_of(answer.images) == [_leniently(image) for image in expected]
+
+
+def _leniently(text: str) -> bytes:
+    plain = "".join(text.split()).translate(str.maketrans("-_", "+/"))
+    return base64.b64decode(plain.rstrip("=") + "=" * (-len(plain.rstrip("=")) % 4), validate=True)
+
+
+# ---- what costs nothing
+
+
+@pytest.mark.parametrize(
+    ("text", "note"),
+    [
+        ("aGk", "$.images[0] came as base64 without its padding"),
+        ("aGVs\\nbG8=", "$.images[0] came as base64 with line breaks"),
+        ("-_-_", "$.images[0] came as base64 with line breaks, in the URL-safe alphabet"),
+        ("data:image\\/png;base64,aGk=", "as a data: URI"),
+    ],
+)
+def test_a_deviation_that_leaves_no_doubt_is_noted(text: str, note: str) -> None:
+    answer = decoded(f'{{"images":["{text}"]}}'.encode())
+    (told,) = answer.notes
+    assert note in told
+    assert bytes_of(answer.images)[0]
+
+
+@pytest.mark.parametrize(
+    "subjects",
+    [
+        "1",
+        '"x"',
+        "[]",
+        "true",
+        '{"counts":[]}',
+        '{"counts":{"a":1.5}}',
+        '{"counts":{"a":"1"}}',
+        '{"counts":{"a":true}}',
+        '{"counts":{"a":null}}',
+        '{"counts":"x"}',
+        '{"counts":{"a":NaN}}',
+        "[" * 30_000 + "]" * 30_000,
+        '{"counts":{"a":' + "9" * 5000 + "}}",
+        '{"x":"\\ud800","counts":1}',
+        '"\xff"',
+        '"' + "x" * MAX_KEPT_BYTES + '"',
+    ],
+)
+def test_odd_subjects_cost_a_note_and_not_the_image(subjects: str) -> None:
+    body = f'{{"known_subjects":{subjects},"images":["aGk="]}}'.encode("latin-1")
+    for pieces in ([body], one_by_one(body)):
+        answer = decoded(*pieces)
+        assert bytes_of(answer.images) == [b"hi"]
+        assert answer.known_subjects == {}
+        (note,) = answer.notes
+        assert note.startswith("$.known_subjects")
+
+
+@pytest.mark.parametrize("links", ["1", '"abcd"', '["a",1]', "{}", "[null]", '["' + "x" * MAX_KEPT_BYTES + '"]'])
+def test_odd_links_cost_a_note_beside_an_image_and_everything_without_one(links: str) -> None:
+    answer = decoded(f'{{"images":["aGk="],"download_urls":{links}}}'.encode())
+    assert answer.download_urls == ()
+    assert answer.notes[0].startswith("$.download_urls")
+    with pytest.raises(AnswerError, match=r"^\$\.download_urls"):
+        decoded(f'{{"download_urls":{links}}}'.encode())
+
+
+@pytest.mark.parametrize("images", ["", '"images":[],', '"images":null,'])
+@pytest.mark.parametrize(
+    "subjects", ["", ',"known_subjects":null', ',"known_subjects":{}', ',"known_subjects":{"counts":{}}']
+)
+def test_links_alone_are_an_answer(images: str, subjects: str) -> None:
+    answer = decoded(f'{{{images}"download_urls":["https://a.example/?s=1"]{subjects}}}'.encode())
+    assert (answer.images, answer.download_urls, answer.notes) == ((), ("https://a.example/?s=1",), ())
+
+
+def test_several_links_come_in_order() -> None:
+    links = [f"https://a.example/{number}?signature={'s' * 700}" for number in range(4)]
+    body = json.dumps({"known_subjects": {"counts": {"x": 2}}, "download_urls": links}).encode()
+    for pieces in ([body], one_by_one(body)):
+        answer = decoded(*pieces)
+        assert list(answer.download_urls) == links
+        assert answer.known_subjects == {"x": 2}
+
+
+# ---- what is no answer
+
+
+@pytest.mark.parametrize(
+    ("body", "place"),
+    [
+        ("", "ends too early"),
+        ("[]", r"\$ is not an object"),
+        ('["images"]', r"\$ is not an object"),
+        ('[{"images":["aGk="]}]', r"\$ is not an object"),
+        ("1", r"\$ is not an object"),
+        ('"images"', r"\$ is not an object"),
+        ("null", r"\$ is not an object"),
+        ("{}", "neither images nor links"),
+        ('{"images":[]}', "neither images nor links"),
+        ('{"images":[],"download_urls":[]}', "neither images nor links"),
+        ('{"images":null,"download_urls":null}', "neither images nor links"),
+        ('{"x":{"images":["aGk="]}}', "neither images nor links"),
+        ('{"images":"aGk="}', r"\$\.images is not a list"),
+        ('{"images":{"0":"aGk="}}', r"\$\.images is not a list"),
+        ('{"images":7}', r"\$\.images is not a list"),
+        ('{"images":"' + "A" * 2 * MAX_KEPT_BYTES + '"}', r"\$\.images is not a list"),
+        ('{"images":[1]}', r"\$\.images\[0\] is not a string"),
+        ('{"images":["aGk=",null]}', r"\$\.images\[1\] is not a string"),
+        ('{"images":[["aGk="]]}', r"\$\.images\[0\] is not a string"),
+        ('{"images":[{"b64_json":"aGk="}]}', r"\$\.images\[0\] is not a string"),
+        ('{"images":["aGk=",""]}', r"\$\.images\[1\] is empty"),
+        ('{"images":["aG*="]}', r"\$\.images\[0\] is not base64"),
+        ('{"images":["aGk=aGk="]}', r"\$\.images\[0\]"),
+        ('{"images":["\\ud83d\\ude00aGk="]}', r"\$\.images\[0\] is not base64"),
+        ('{"images":["aGk="', "ends too early"),
+        ('{"images":["aGk="]', "ends too early"),
+        ('{"images":["aGk="]}x', "not JSON: something follows"),
+        ("<html>", "not JSON"),
+    ],
+)
+def test_what_keeps_no_contract_is_refused_with_its_place(body: str, place: str) -> None:
+    for pieces in ([body.encode()], one_by_one(body.encode())):
+        with pytest.raises(AnswerError, match=place) as caught:
+            decoded(*pieces)
+        # Nothing of json or of the scanner hangs on what is raised.
+        assert caught.value.__cause__ is None
+        assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("first", ['"x"', "null", "7", "{}", '["AAAA"]', "[]", '["*"]', "[1]"])
+def test_of_two_members_of_one_name_the_last_counts(first: str) -> None:
+    answer = decoded(f'{{"images":{first},"images":["aGk="]}}'.encode())
+    assert bytes_of(answer.images) == [b"hi"]
+
+
+@pytest.mark.parametrize("last", ["null", "[]"])
+def test_an_empty_member_that_repeats_images_counts_as_in_json(last: str) -> None:
+    with pytest.raises(AnswerError, match="neither images nor links"):
+        decoded(f'{{"images":["aGk="],"images":{last}}}'.encode())
+
+
+def test_of_repeated_small_members_the_last_counts() -> None:
+    body = b'{"download_urls":1,"known_subjects":{"counts":{"a":1}},"known_subjects":null,"download_urls":["b"]}'
+    answer = decoded(body)
+    assert (answer.download_urls, answer.known_subjects, answer.notes) == (("b",), {}, ())
+
+
+# ---- what was intact
+
+
+@pytest.mark.parametrize(
+    "tail", ["", ",", ',"', ',"AAAA', ',"*"', ',"*"]}', ",1]}", ",null", ',"aGk=aGk="]}', "}", "]} x", ',"\\x']
+)
+def test_images_before_the_damage_stay_intact(tail: str) -> None:
+    decoder = AnswerDecoder()
+    with pytest.raises(AnswerError):  # noqa: PT012  (either may notice)
+        decoder.feed(f'{{"images":["aGk=","aG8="{tail}'.encode())
+        decoder.finish()
+    assert bytes_of(decoder.intact) == [b"hi", b"ho"]
+
+
+def test_images_after_a_damaged_one_stay_intact() -> None:
+    decoder = fed([b'{"images":["*","aGk=",1,"","aG8="],"known_subjects":{}}'])
+    with pytest.raises(AnswerError, match=r"\$\.images\[0\]"):
+        decoder.finish()
+    assert bytes_of(decoder.intact) == [b"hi", b"ho"]
+
+
+@FUZZ
+@given(IMAGES, st.data())
+def test_a_cut_body_leaves_every_image_whose_string_had_ended(images: list[bytes], data: st.DataObject) -> None:
+    body = answer_with(*images, known_subjects={"counts": {}})
+    end = data.draw(st.integers(0, len(body) - 1))
+    decoder = fed([body[:end]])
+    with pytest.raises(AnswerError, match="ends too early"):
+        decoder.finish()
+    closed = [n for n in range(len(images)) if answer_with(*images[: n + 1])[:-2] in body[:end]]
+    assert bytes_of(decoder.intact) == images[: len(closed)]
+
+
+# ---- bounds
+
+
+@pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"images":', b"}")])
+def test_an_unknown_member_may_nest_a_hundred_thousand_deep(opening: bytes, closing: bytes) -> None:
+    deep = opening * 100_000 + b"0" + closing * 100_000
+    answer = decoded(b'{"x":' + deep + b',"images":["aGk="]}')
+    assert bytes_of(answer.images) == [b"hi"]
+
+
+def test_one_feed_takes_a_bounded_number_of_tokens() -> None:
+    decoder, data = AnswerDecoder(), b'{"x":[' + b"0," * 50_000 + b'0],"images":["aGk="]}'
+    feeds = 0
+    while data:
+        data = data[decoder.feed(data) :]
+        feeds += 1
+    assert bytes_of(decoder.finish().images) == [b"hi"]
+    assert feeds > 100_000 // TOKENS_A_TURN
+
+
+def test_nothing_of_what_travels_is_held() -> None:
+    decoder, piece = AnswerDecoder(), b"A" * 16_384
+    tracemalloc.start()
+    try:
+        for opening, closing in ((b'{"x":"', b'",'), (b'"known_subjects":"', b'",'), (b'"images":["', b'"]}')):
+            decoder.feed(opening)
+            for _ in range(60):
+                decoder.feed(piece)
+            decoder.feed(closing)
+        size = 60 * 16_384 * 3 // 4
+        held, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    (image,) = decoder.finish().images
+    assert sum(map(len, image)) == size
+    assert held < size + 400_000
+    assert peak < size + 600_000
+
+
+def test_an_image_is_hidden_from_what_is_shown() -> None:
+    assert "hi" not in repr(decoded(answer_with(b"hi" * 100, download_urls=["https://secret.example/"])))
+    assert "secret" not in repr(decoded(answer_with(b"hi" * 100, download_urls=["https://secret.example/"])))

@@ -1,0 +1,460 @@
+"""The limiter: never over its width, first come first served, nothing starves, nothing leaks.
+
+The loop of these tests jumps: where a loop would sleep, its clock moves on at once, so that waits are exact and free.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import random
+import selectors
+from collections import deque
+
+import pytest
+from attrs import define, field
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from phota_async.errors import OverloadedError
+from phota_async.limiter import CUT, Limiter, Slot
+
+FUZZ = settings(derandomize=True, deadline=None, max_examples=250)
+
+
+class JumpingLoop(asyncio.SelectorEventLoop):
+    """A loop whose clock stands still while anything runs and jumps where it would have slept."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        super().__init__(_JumpingSelector(self))
+
+    def time(self) -> float:
+        return self.now
+
+
+class _JumpingSelector(selectors.SelectSelector):
+    def __init__(self, loop: JumpingLoop) -> None:
+        super().__init__()
+        self._loop = loop
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout is not None and timeout > 0:
+            self._loop.now += timeout
+            timeout = 0
+        return super().select(timeout)
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, object]]:
+    return "asyncio", {"loop_factory": JumpingLoop}
+
+
+async def settle() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+async def waiting_for(limiter: Limiter) -> asyncio.Task[Slot]:
+    task = asyncio.create_task(limiter.acquire())
+    await settle()
+    return task
+
+
+# ---- a model of it, walked by many interleavings
+
+
+@define
+class Model:
+    """What is known of a limiter from outside."""
+
+    limiter: Limiter
+    greatest: int
+    queue: deque[asyncio.Task[Slot]] = field(factory=deque[asyncio.Task[Slot]])
+    holding: list[Slot] = field(factory=list[Slot])
+    held_until: float = 0.0
+
+    async def come(self) -> None:
+        self.queue.append(asyncio.create_task(self.limiter.acquire()))
+
+    async def leave(self, chance: random.Random, *, refused: bool | None) -> None:
+        if self.holding:
+            slot = self.holding.pop(chance.randrange(len(self.holding)))
+            if refused is not None:
+                (self.limiter.refused if refused else self.limiter.succeeded)(slot)
+            self.limiter.release()
+
+    async def cancel(self, chance: random.Random, *, granted: bool) -> None:
+        waiting = [task for task in self.queue if not task.done()]
+        if not waiting:
+            return
+        if granted:  # the head gets its slot and is cancelled before it can run
+            await self.leave(chance, refused=None)
+            waiting[0].cancel()
+        else:
+            chance.choice(waiting).cancel()
+
+    async def act(self, action: str, chance: random.Random) -> None:
+        match action:
+            case "come":
+                await self.come()
+            case "good":
+                await self.leave(chance, refused=False)
+            case "refused":
+                await self.leave(chance, refused=True)
+            case "failed":
+                await self.leave(chance, refused=None)
+            case "cancel":
+                await self.cancel(chance, granted=False)
+            case "cancel granted":
+                await self.cancel(chance, granted=True)
+            case "hold":
+                seconds = chance.choice([0.5, 2.0, 7.0])
+                self.limiter.hold(seconds)
+                self.held_until = max(self.held_until, now() + seconds)
+            case _:
+                await asyncio.sleep(chance.choice([0.1, 1.0, 5.0]))
+
+    async def check(self) -> None:
+        width = self.limiter.width
+        await settle()
+        granted = [task for task in self.queue if task.done() and not task.cancelled()]
+        self.queue = deque(task for task in self.queue if not task.done())
+        if granted and self.queue:
+            # First come, first served: whoever got a slot came before whoever still waits.
+            assert all(task.get_name() < self.queue[0].get_name() for task in granted)
+        self.holding += [task.result() for task in granted]
+        assert all(task.result().begun >= self.held_until or not self.queue for task in granted)
+        assert self.limiter.in_flight == len(self.holding)
+        assert self.limiter.waiting == len(self.queue)
+        if granted:
+            assert len(self.holding) <= int(width)
+        assert 1 <= self.limiter.width <= self.greatest
+        if self.queue:
+            assert len(self.holding) >= int(self.limiter.width) or now() < self.held_until
+
+
+ACTIONS = ["come"] * 6 + ["good"] * 3 + ["refused", "failed", "cancel", "cancel granted", "hold", "pass", "pass"]
+
+
+@FUZZ
+@given(st.integers(1, 5), st.lists(st.sampled_from(ACTIONS), min_size=20, max_size=60), st.integers(0, 2**32))
+async def test_no_interleaving_breaks_the_promises(greatest: int, actions: list[str], seed: int) -> None:
+    chance = random.Random(seed)  # noqa: S311  (the same each time)
+    model = Model(Limiter(greatest), greatest)
+    for action in actions:
+        for task in model.queue:
+            assert not task.done()
+        await model.act(action, chance)
+        for place, task in enumerate(model.queue):
+            task.set_name(f"{place:06}")
+        await model.check()
+    # Nothing starves: when all leave, all who wait get their turn, and nothing is left.
+    while model.queue or model.holding:
+        await model.act("failed", chance)
+        await model.act("pass", chance)
+        await model.check()
+    assert (model.limiter.in_flight, model.limiter.waiting) == (0, 0)
+
+
+# ---- slots
+
+
+async def test_calls_get_slots_up_to_the_width_and_the_rest_in_the_order_they_came() -> None:
+    limiter, order = Limiter(2), list[int]()
+
+    async def call(number: int) -> None:
+        await limiter.acquire()
+        order.append(number)
+        await asyncio.sleep(1)
+        limiter.release()
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(9):
+            group.create_task(call(number))
+            await settle()
+        assert (limiter.in_flight, limiter.waiting, order) == (2, 7, [0, 1])
+    assert order == list(range(9))
+    assert (limiter.in_flight, limiter.waiting) == (0, 0)
+
+
+async def test_a_newcomer_does_not_pass_one_who_waits() -> None:
+    limiter = Limiter(1)
+    await limiter.acquire()
+    first = await waiting_for(limiter)
+    limiter.release()
+    second = asyncio.create_task(limiter.acquire())
+    await settle()
+    assert first.done()
+    assert not second.done()
+    limiter.release()
+    await second
+
+
+async def test_a_slot_begins_when_it_is_had() -> None:
+    limiter, begun = Limiter(1), now()
+    assert (await limiter.acquire()).begun == begun
+    waiting = await waiting_for(limiter)
+    await asyncio.sleep(7)
+    limiter.release()
+    assert (await waiting).begun == pytest.approx(begun + 7)
+
+
+@pytest.mark.parametrize("granted", [False, True])
+async def test_a_waiter_that_is_cancelled_leaks_nothing(granted: bool) -> None:  # noqa: FBT001
+    limiter = Limiter(1)
+    await limiter.acquire()
+    first, second = await waiting_for(limiter), await waiting_for(limiter)
+    if granted:
+        limiter.release()
+    first.cancel()
+    if not granted:
+        limiter.release()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    await second
+    assert (limiter.in_flight, limiter.waiting) == (1, 0)
+    limiter.release()
+    assert limiter.in_flight == 0
+
+
+async def test_a_cancelled_waiter_gives_its_place_in_the_queue_to_others_at_once() -> None:
+    limiter = Limiter(1, max_queue=1)
+    await limiter.acquire()
+    first = await waiting_for(limiter)
+    first.cancel()
+    await settle()
+    second = await waiting_for(limiter)
+    limiter.release()
+    await second
+
+
+# ---- the queue's bound
+
+
+@pytest.mark.parametrize("max_queue", [0, 1, 3])
+async def test_more_waiters_than_the_queue_holds_are_sent_away_at_once(max_queue: int) -> None:
+    limiter = Limiter(1, max_queue)
+    await limiter.acquire()
+    waiting = [await waiting_for(limiter) for _ in range(max_queue)]
+    with pytest.raises(OverloadedError, match=f"{max_queue} calls already wait for one of 1 slots") as caught:
+        await limiter.acquire()
+    assert not caught.value.maybe_charged
+    for task in waiting:
+        limiter.release()
+        await task
+
+
+async def test_a_call_that_was_admitted_once_is_not_sent_away_later() -> None:
+    limiter = Limiter(1, max_queue=0)
+    await limiter.acquire()
+    again = asyncio.create_task(limiter.acquire(bounded=False))
+    await settle()
+    limiter.release()
+    await again
+
+
+# ---- the width
+
+
+async def test_a_refusal_cuts_the_width_once_for_each_round_trip() -> None:
+    limiter = Limiter(10)
+    together = [await limiter.acquire() for _ in range(5)]
+    await asyncio.sleep(1)
+    for slot in together:
+        limiter.refused(slot)
+        await asyncio.sleep(0.1)
+    assert limiter.width == pytest.approx(10 * CUT)
+    later = await limiter.acquire()
+    await asyncio.sleep(1)
+    limiter.refused(later)
+    assert limiter.width == pytest.approx(10 * CUT**2)
+
+
+async def test_the_width_never_falls_below_one() -> None:
+    limiter = Limiter(3)
+    for _ in range(20):
+        slot = await limiter.acquire()
+        await asyncio.sleep(1)
+        limiter.refused(slot)
+        limiter.release()
+    assert limiter.width == 1.0
+    await limiter.acquire()
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 7, 20])
+async def test_each_widths_worth_of_successes_adds_one(width: int) -> None:
+    limiter = Limiter(100)
+    limiter.width = float(width)
+    for done in range(1, width + 1):
+        limiter.succeeded(Slot(now()))
+        assert limiter.width <= width + done / width + 1e-9
+    limiter.succeeded(Slot(now()))  # the width grows on the way, and a width's worth with it
+    assert width + 1 <= limiter.width < width + 2.1
+
+
+async def test_successes_never_widen_beyond_the_greatest_width() -> None:
+    limiter = Limiter(3)
+    for _ in range(50):
+        limiter.succeeded(Slot(now()))
+    assert limiter.width == 3.0
+
+
+async def test_a_narrowed_limiter_starts_nothing_until_enough_have_landed() -> None:
+    limiter = Limiter(4)
+    slots = [await limiter.acquire() for _ in range(4)]
+    waiting = await waiting_for(limiter)
+    await asyncio.sleep(1)
+    limiter.refused(slots[0])  # 2.8 wide
+    for _ in range(2):
+        limiter.release()
+        await settle()
+        assert not waiting.done()
+    limiter.release()
+    await waiting
+    assert limiter.in_flight == 2
+
+
+async def test_a_success_that_widens_lets_the_next_waiter_in_at_once() -> None:
+    limiter = Limiter(2)
+    limiter.width = 1.0
+    slot = await limiter.acquire()
+    first, second = await waiting_for(limiter), await waiting_for(limiter)
+    # In the order in which a call does it: the slot is given back, then its success is told.
+    limiter.release()
+    limiter.succeeded(slot)
+    await settle()
+    assert limiter.width == 2.0
+    assert first.done()
+    assert second.done()
+
+
+async def test_the_quickest_success_is_remembered() -> None:
+    limiter = Limiter(1)
+    assert limiter.quickest is None
+    for seconds in (5.0, 3.0, 4.0):
+        slot = Slot(now())
+        await asyncio.sleep(seconds)
+        limiter.succeeded(slot)
+    assert limiter.quickest == pytest.approx(3.0)
+
+
+# ---- holding
+
+
+async def test_a_hold_keeps_every_new_start_back_for_its_time() -> None:
+    limiter, begun = Limiter(3), now()
+    limiter.hold(5)
+    slots = await asyncio.gather(*[limiter.acquire() for _ in range(3)])
+    assert [slot.begun for slot in slots] == pytest.approx([begun + 5] * 3)
+
+
+async def test_a_longer_hold_extends_and_a_shorter_one_does_not() -> None:
+    limiter, begun = Limiter(1), now()
+    limiter.hold(5)
+    waiting = await waiting_for(limiter)
+    limiter.hold(9)
+    limiter.hold(2)
+    assert (await waiting).begun == pytest.approx(begun + 9)
+
+
+async def test_a_release_during_a_hold_starts_nothing_early() -> None:
+    limiter, begun = Limiter(1), now()
+    await limiter.acquire()
+    waiting = await waiting_for(limiter)
+    limiter.hold(5)
+    limiter.release()
+    assert (await waiting).begun == pytest.approx(begun + 5)
+
+
+async def test_a_hold_that_has_passed_costs_nothing() -> None:
+    limiter = Limiter(1)
+    limiter.hold(5)
+    await asyncio.sleep(6)
+    assert (await limiter.acquire()).begun == pytest.approx(now())
+
+
+async def test_the_head_of_a_held_queue_may_leave_it() -> None:
+    limiter, begun = Limiter(1), now()
+    limiter.hold(5)
+    first, second = await waiting_for(limiter), await waiting_for(limiter)
+    first.cancel()
+    assert (await second).begun == pytest.approx(begun + 5)
+    assert limiter.in_flight == 1
+
+
+# ---- the end
+
+
+async def test_draining_an_idle_limiter_returns_at_once() -> None:
+    await Limiter(1).drain()
+
+
+async def test_nothing_starts_on_a_drained_limiter() -> None:
+    limiter = Limiter(1)
+    await limiter.drain()
+    with pytest.raises(RuntimeError, match="client was closed"):
+        await limiter.acquire()
+    assert limiter.in_flight == 0
+
+
+async def test_drain_sends_waiters_away_and_waits_for_what_is_in_flight() -> None:
+    limiter, begun = Limiter(2), now()
+    for _ in range(2):
+        await limiter.acquire()
+    waiting = await waiting_for(limiter)
+    for seconds in (3, 8):
+        asyncio.get_running_loop().call_later(seconds, limiter.release)
+    await limiter.drain()
+    assert now() == pytest.approx(begun + 8)
+    with pytest.raises(RuntimeError, match="client was closed while this call waited"):
+        await waiting
+    assert (limiter.in_flight, limiter.waiting) == (0, 0)
+
+
+async def test_drain_sends_away_those_whom_a_hold_keeps_back() -> None:
+    limiter, begun = Limiter(1), now()
+    limiter.hold(60)
+    waiting, given_up = await waiting_for(limiter), await waiting_for(limiter)
+    given_up.cancel()
+    await limiter.drain()
+    with pytest.raises(RuntimeError):
+        await waiting
+    with pytest.raises(asyncio.CancelledError):
+        await given_up
+    assert now() == begun
+
+
+async def test_a_waiter_cancelled_while_the_limiter_drains_is_cancelled() -> None:
+    limiter = Limiter(1)
+    await limiter.acquire()
+    waiting, other = await waiting_for(limiter), await waiting_for(limiter)
+    other.cancel()
+    draining = asyncio.create_task(limiter.drain())
+    await asyncio.sleep(0)
+    waiting.cancel()
+    limiter.release()
+    await draining
+    with pytest.raises((asyncio.CancelledError, RuntimeError)):
+        await waiting
+    with pytest.raises(asyncio.CancelledError):
+        await other
+    assert limiter.in_flight == 0
+    del waiting, other
+    gc.collect()  # an exception that nobody fetched would be reported here
+
+
+async def test_two_who_drain_both_return() -> None:
+    limiter = Limiter(1)
+    await limiter.acquire()
+    both = [asyncio.create_task(limiter.drain()) for _ in range(2)]
+    await settle()
+    limiter.release()
+    await settle()
+    assert [task.done() for task in both] == [True, True]
+    for task in both:
+        task.cancel()

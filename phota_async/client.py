@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import urllib.request
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Sequence
@@ -36,7 +35,7 @@ from phota_async.settings import (
     proxies,
 )
 from phota_async.transport.post import Endpoint
-from phota_async.transport.session import Session, Timeout, TraceConfig
+from phota_async.transport.session import Session, Timeout, TraceConfig, is_seconds
 
 Photos: TypeAlias = Iterable[Any] | AsyncIterable[Any] | str | os.PathLike[str]
 
@@ -104,8 +103,7 @@ class PhotaClient:
                 max_queue=max_queue,
                 proxies=proxies(proxy, urllib.request.getproxies_environment()),
                 session=session,
-                trace_configs=tuple(trace_configs),
-                own=self._settings.base_url,
+                trace_configs=trace_configs,
             )
         )
         self._owner = True
@@ -243,7 +241,7 @@ class PhotaClient:
         source = fetch.Source(
             settings.base_url, home.plan.proxies.for_url, settings.timeout, settings.max_response_bytes
         )
-        fetcher = fetch.Fetcher(home.downloads, source, settings.retry, settings.on_retry)
+        fetcher = fetch.Fetcher(home.downloads(settings.base_url), source, settings.retry, settings.on_retry)
         return await fetcher.image(url) if to is None else await fetcher.file(url, Path(to))
 
     # ---- inside
@@ -303,6 +301,6 @@ async def _photos(photos: Photos) -> Iterable[Any] | AsyncIterable[Any]:
 def _deadline(timeout: float | None, settings: Settings) -> float | None:
     if timeout is None:
         return settings.timeout.overall
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < math.inf:
+    if not is_seconds(timeout):
         raise ValueError(f"timeout must be a positive number of seconds or None, not {timeout!r}")
     return timeout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Iterable
 from contextlib import AsyncExitStack
 
 from attrs import field, frozen
@@ -13,7 +14,20 @@ from phota_async.limiter import Limiter
 from phota_async.settings import count_or_none, positive
 from phota_async.transport.post import Poster
 from phota_async.transport.proxies import Proxies
-from phota_async.transport.session import Session, TraceConfig, open_download_session, open_session, session_or_none
+from phota_async.transport.session import (
+    Session,
+    TraceConfig,
+    open_download_session,
+    open_session,
+    session_or_none,
+    trace_configs_only,
+)
+
+
+def _listed(value: Iterable[TraceConfig]) -> tuple[TraceConfig, ...]:
+    if not isinstance(value, Iterable):
+        raise ValueError(f"trace_configs must be a list of aiohttp.TraceConfig, not {value!r}")
+    return tuple(value)
 
 
 @frozen(kw_only=True)
@@ -24,8 +38,7 @@ class Plan:
     max_queue: int | None = field(validator=count_or_none)
     proxies: Proxies
     session: Session | None = field(validator=session_or_none)
-    trace_configs: tuple[TraceConfig, ...]
-    own: URL
+    trace_configs: tuple[TraceConfig, ...] = field(converter=_listed, validator=trace_configs_only)
 
 
 class Home:
@@ -37,12 +50,17 @@ class Home:
         self._opened = AsyncExitStack()
         self.poster = Poster(plan.session or self._own(open_session(plan.trace_configs)))
         self._downloads: Session | None = None
+        self._own_hosts: set[str] = set()
 
-    @property
-    def downloads(self) -> Session:
-        """The session for signed links; never the injected one, which may carry the account's cookies and headers."""
+    def downloads(self, own: URL) -> Session:
+        """Return the session for signed links; never the injected one, which may carry the account's cookies.
+
+        Args:
+            own: The base URL of the client, or of the copy of it, that asks.
+        """
+        self._own_hosts.add(own.host or "")
         if self._downloads is None:
-            self._downloads = self._own(open_download_session(self.plan.own, self.plan.trace_configs))
+            self._downloads = self._own(open_download_session(self._own_hosts, self.plan.trace_configs))
         return self._downloads
 
     def _own(self, session: Session) -> Session:

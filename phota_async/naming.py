@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from pathlib import Path, PurePath
 
@@ -28,8 +29,8 @@ class Names:
             relative: The source's path relative to the folder that was asked for, or its bare name.
         """
         parts = [part for part in relative.parts if part not in {"..", ".", relative.anchor}]
-        stem = _shortened(PurePath(parts[-1]).stem)
-        folder = PurePath(*parts[:-1])
+        name = parts.pop() if parts else ""
+        stem, folder = _stem(name), PurePath(*parts)
         number, name = 1, stem
         while (key := _folded(folder / name)) in self._taken:
             number += 1
@@ -49,8 +50,9 @@ def _folded(path: PurePath) -> str:
     return unicodedata.normalize("NFC", path.as_posix()).casefold()
 
 
-def _shortened(stem: str) -> str:
-    encoded = stem.encode(errors="surrogateescape")
-    if len(encoded) <= _MAX_NAME_BYTES - _ROOM:
-        return stem
-    return encoded[: _MAX_NAME_BYTES - _ROOM].decode(errors="ignore")
+def _stem(name: str) -> str:
+    stem = PurePath(name).stem
+    while len(os.fsencode(stem)) > _MAX_NAME_BYTES - _ROOM:
+        stem = stem[:-1]
+    # The stem of "...jpg" is "..".
+    return stem if stem.strip(".") else "photo"

@@ -97,9 +97,9 @@ def proxies(value: str | URL | None, environment: Mapping[str, str]) -> Proxies:
     """
     if value is None:
         return Proxies(environment)
-    if not str(value):
-        return Proxies()
-    return Proxies({"all": str(proxy_url(str(value)))})
+    if not isinstance(value, str | URL):
+        raise ValueError(f"proxy must be a URL, an empty string or None, not {value!r}")
+    return Proxies({"all": str(proxy_url(str(value)))} if str(value) else {})
 
 
 def _is_loopback(host: str) -> bool:

@@ -41,4 +41,5 @@ def _remote(image: URL | str) -> RemotePhoto:
         url = URL()
     if url.scheme not in {"http", "https"} or not url.host:
         raise ImageError(f"not an http or https URL with a host: {without_query(str(image))[:SHOWN_NAME]!r}")
-    return RemotePhoto(str(url))
+    # A str travels as it is: to quote it anew would break a signature.
+    return RemotePhoto(image if isinstance(image, str) else str(url))

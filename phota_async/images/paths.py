@@ -119,6 +119,8 @@ def _walk(directory: Path) -> list[Path]:
     def stop(error: OSError) -> None:
         raise _unreadable(shown(Path(error.filename)), error) from None
 
+    if "\0" in str(directory):
+        raise ImageError(f"{shown(directory)} is not a path: it holds a NUL")
     for place, folders, names in os.walk(directory, onerror=stop):
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += (Path(place, name) for name in names if not name.startswith(".") and _may_be_photo(Path(place, name)))

@@ -41,7 +41,7 @@ def open_bytes(image: object) -> Photo:
     """
     try:
         view = memoryview(image).cast("B")  # type: ignore[arg-type]  # that is what this tries
-    except TypeError:
+    except (TypeError, ValueError, BufferError):
         kind = type(image).__name__
         raise ImageError(
             f"a photo is a path, bytes, a binary file object or a URL; not {kind}, or not in one piece of memory"
@@ -67,8 +67,8 @@ class _Seekable:
         try:
             self.file.seek(self.start + offset)
             block = b"".join(pieces_of(self.file, wanted))
-        except (OSError, ValueError) as error:  # ValueError: the caller closed it
-            raise ImageError(f"cannot read {self.name}: {error}") from None
+        except Exception as error:  # noqa: BLE001  (a caller's file object may raise anything)
+            raise _unreadable(self.name, error) from None
         if len(block) != wanted:
             raise ImageError(f"{self.name} became shorter while it was being sent")
         return block
@@ -85,13 +85,20 @@ async def open_stream(file: Any) -> Photo:
         raise ImageError(f"{name} is open as text; open it in binary mode")
     if inspect.iscoroutinefunction(file.read):
         raise ImageError(f"{name} reads asynchronously; pass `await file.read()`, or the plain file inside it")
+    return await to_thread.run_sync(_measured, name, file)
+
+
+def _measured(name: str, file: BinaryIO) -> Photo:
     try:
-        return await to_thread.run_sync(_measure, name, file)
-    except (OSError, TypeError, ValueError) as error:
-        if isinstance(error, ImageError):
-            raise
-        failure = ImageError(f"cannot read {name}: {error}")
-    raise failure
+        return _measure(name, file)
+    except ImageError:
+        raise
+    except Exception as error:  # noqa: BLE001  (a caller's file object may raise anything)
+        raise _unreadable(name, error) from None
+
+
+def _unreadable(name: str, error: Exception) -> ImageError:
+    return ImageError(f"cannot read {name}: {type(error).__name__}: {error}")
 
 
 def _measure(name: str, file: BinaryIO) -> Photo:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from collections.abc import Container
 from typing import TypeAlias
 
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -57,7 +58,7 @@ def refusal(url: URL, own: URL) -> str | None:
         url: The link, or what it redirects to.
         own: The API's base URL.
     """
-    if url.scheme in {"http", "https"} and url.host and url.origin() == own.origin():
+    if url.scheme in {"http", "https"} and (url.scheme, url.host, url.port) == (own.scheme, own.host, own.port):
         return None
     if url.scheme != "https" or not url.host:
         return "only https links, or links to the API's own host, are followed"
@@ -86,9 +87,9 @@ class PublicResolver(AbstractResolver):
     it is checked and to another when it is used.
     """
 
-    def __init__(self, own_host: str) -> None:
-        """Let ``own_host``, the API's, resolve to anything."""
-        self._own_host = own_host
+    def __init__(self, own_hosts: Container[str]) -> None:
+        """Let ``own_hosts``, the API's, resolve to anything."""
+        self._own_hosts = own_hosts
         self._resolver = DefaultResolver()
 
     async def resolve(
@@ -100,7 +101,7 @@ class PublicResolver(AbstractResolver):
             ForbiddenAddressError: One of its addresses is not public.
         """
         found = await self._resolver.resolve(host, port, family)
-        if host != self._own_host and not all(is_public(one["host"]) for one in found):
+        if host not in self._own_hosts and not all(is_public(one["host"]) for one in found):
             raise ForbiddenAddressError(f"{host} has an address that is not public")
         return found
 

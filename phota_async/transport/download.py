@@ -28,6 +28,7 @@ _PIECE_BYTES = 2**20
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _EXPIRED = frozenset({401, 403, 404, 410})
 _TRANSIENT = frozenset({408, 416, 425, 429})
+_PLAIN = re.compile(r"[!-~]+")
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18})")
 
 
@@ -80,7 +81,9 @@ class Download:
         self._progress = _Progress()
         self._shown = without_query(str(link))
         try:
-            self._url = URL(link)
+            # A str is taken as it is: to quote it anew would break its signature.
+            url = URL(link, encoded=isinstance(link, str) and _PLAIN.fullmatch(link) is not None)
+            self._url = url if url.port else URL()  # asking for the port is what checks it
         except ValueError:
             self._url = URL()
 
@@ -143,24 +146,28 @@ class Download:
 
     async def _receive(self, response: aiohttp.ClientResponse) -> None:
         self._begin(response)
-        buffer = bytearray()
+        buffer, broken = bytearray(), ""
         try:
             async for chunk in response.content.iter_any():
                 buffer += chunk
                 if len(buffer) >= _PIECE_BYTES:
                     await self._flush(response, buffer)
-        except FOREIGN:
-            # What came before the break is kept: the next attempt asks for the rest only.
+        except FOREIGN as error:
+            broken = in_plain_words(error)
+        # What came before a break is kept: the next attempt asks for the rest only. Too little to tell an image is not.
+        if not broken or self._progress.received + len(buffer) >= formats.HEAD_BYTES:
             await self._flush(response, buffer)
-            raise
-        await self._flush(response, buffer)
+        if broken:
+            raise self._interrupted(f"the download broke off: {broken}")
         if self._progress.total not in {None, self._progress.received}:
             raise self._interrupted("the download was cut short")
+        if not self._progress.received:
+            raise self._failed("what the link holds is empty", response.status)
 
     def _begin(self, response: aiohttp.ClientResponse) -> None:
         status, progress = response.status, self._progress
-        if status == HTTPStatus.PARTIAL_CONTENT and progress.received:
-            if not _goes_on(response, progress):
+        if status == HTTPStatus.PARTIAL_CONTENT:
+            if not progress.received or not _goes_on(response, progress):
                 progress.restart()
                 raise self._interrupted("the server answered with another range than was asked for", status)
             return
@@ -174,6 +181,8 @@ class Download:
             progress.total is None and not chunked
         ):
             raise self._failed("the server's answer has no length by which a cut could be told", status)
+        if progress.total is not None and progress.total > self._source.max_bytes:
+            raise self._failed(f"it is longer than max_response_bytes ({self._source.max_bytes})", status)
 
     def _refused(self, status: int) -> DownloadError:
         if status in _EXPIRED:
@@ -189,8 +198,9 @@ class Download:
         buffer.clear()
         if not progress.received and not _is_image(response, data):
             raise self._failed("what the link holds is no image", response.status)
-        if progress.received + len(data) > (progress.total or self._source.max_bytes):
-            raise self._failed(f"it is longer than {progress.total or self._source.max_bytes} bytes", response.status)
+        bound = self._source.max_bytes if progress.total is None else progress.total
+        if progress.received + len(data) > bound:
+            raise self._failed(f"it is longer than {bound} bytes", response.status)
         try:
             await self._sink.write(progress.received, data)
         except OSError as error:
@@ -206,7 +216,10 @@ class Download:
 
 def _goes_on(response: aiohttp.ClientResponse, progress: _Progress) -> bool:
     found = _CONTENT_RANGE.fullmatch(response.headers.get(hdrs.CONTENT_RANGE, ""))
-    return found is not None and int(found[1]) == progress.received and int(found[2]) == progress.total
+    if found is None or (int(found[1]), int(found[2])) != (progress.received, progress.total):
+        return False
+    # A server that knows no If-Range may send the rest of another version of the file.
+    return _validator(response) in {None, progress.validator}
 
 
 def _validator(response: aiohttp.ClientResponse) -> str | None:

@@ -6,6 +6,7 @@ aiohttp's own ``trust_env`` is not used: it would read ``.netrc`` as well.
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping
 
 from attrs import field, frozen
@@ -44,13 +45,13 @@ class Proxies:
             ValueError: The environment names a proxy of an unknown kind.
         """
         value = self.by_scheme.get(url.scheme) or self.by_scheme.get("all")
-        if not value or any(_covers(rule, url) for rule in self.by_scheme.get("no", "").split(",")):
+        if not value or any(_covers(rule, url) for rule in re.split(r"[,\s]+", self.by_scheme.get("no", ""))):
             return None
         return proxy_url(value)
 
 
 def _covers(rule: str, url: URL) -> bool:
-    rule, host = rule.strip().lower(), (url.host or "").lower()
+    rule, host = rule.lower(), (url.host or "").lower().removesuffix(".")
     if rule == "*":
         return True
     name, colon, port = rule.rpartition(":")
@@ -58,10 +59,14 @@ def _covers(rule: str, url: URL) -> bool:
         if int(port) != url.port:
             return False
         rule = name
-    rule = rule.lstrip(".").strip("[]")
+    rule = rule.strip(".").strip("[]")
     if not rule:
         return False
     try:
-        return ipaddress.ip_address(host) in ipaddress.ip_network(rule, strict=False)
+        address = ipaddress.ip_address(host)
     except ValueError:
         return host == rule or host.endswith(f".{rule}")
+    try:
+        return address in ipaddress.ip_network(rule, strict=False)
+    except ValueError:
+        return False

@@ -2,23 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Container, Sequence
 from typing import Any
 
 import aiohttp
 from aiohttp import ClientSession as Session
 from aiohttp import TraceConfig
 from attrs import Attribute, field, frozen
-from yarl import URL
 
 from phota_async.transport.addresses import PublicResolver
 
-__all__ = ["Session", "Timeout", "TraceConfig", "open_download_session", "open_session", "session_or_none"]
+__all__ = [
+    "Session",
+    "Timeout",
+    "TraceConfig",
+    "is_seconds",
+    "open_download_session",
+    "open_session",
+    "session_or_none",
+    "trace_configs_only",
+]
 
 
 def _seconds(_: object, attribute: Attribute[Any], value: object) -> None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value > 0):
+    if value is not None and not is_seconds(value):
         raise ValueError(f"{attribute.name} must be a positive number of seconds or None, not {value!r}")
+
+
+def is_seconds(value: object) -> bool:
+    """Whether a value is a positive number of seconds that a clock can hold."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= sys.float_info.max
+
+
+def trace_configs_only(_: object, attribute: Attribute[Any], value: tuple[object, ...]) -> None:
+    """Accept aiohttp's trace configurations.
+
+    Raises:
+        ValueError: Something else is among them; the message names the field.
+    """
+    if not all(isinstance(one, TraceConfig) for one in value):
+        raise ValueError(f"{attribute.name} must be a list of aiohttp.TraceConfig, not {value!r}")
 
 
 @frozen(kw_only=True)
@@ -58,9 +82,9 @@ def open_session(trace_configs: Sequence[TraceConfig]) -> Session:
     return _session(connector, trace_configs)
 
 
-def open_download_session(own: URL, trace_configs: Sequence[TraceConfig]) -> Session:
-    """Open the session for signed links, which connects to public addresses and the API's own host only."""
-    connector = aiohttp.TCPConnector(limit=0, force_close=True, resolver=PublicResolver(own.host or ""))
+def open_download_session(own_hosts: Container[str], trace_configs: Sequence[TraceConfig]) -> Session:
+    """Open the session for signed links, which connects to public addresses and to ``own_hosts`` only."""
+    connector = aiohttp.TCPConnector(limit=0, force_close=True, resolver=PublicResolver(own_hosts))
     return _session(connector, trace_configs)
 
 

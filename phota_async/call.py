@@ -72,16 +72,15 @@ class Call:
         except PhotaError as error:
             self.gate.heed(error)
             raise
-        except TimeoutError:
-            if not clock.expired():
-                raise
+        except TimeoutError as error:
+            failure = self._too_late() if clock.expired() else error
         except asyncio.CancelledError:
             if self._in_flight:
                 logger.warning("a call was cancelled while its request was in flight; it may have been charged")
             raise
         else:
             return self._result(received, asyncio.get_running_loop().time() - begun)
-        raise self._too_late()
+        raise failure
 
     def _quickest(self) -> float | None:
         return self.means.limiter.quickest

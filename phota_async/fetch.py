@@ -88,7 +88,8 @@ class Fetcher:
                 retries = Retries(self.policy, self.on_retry, clock.when())
                 await retries.run(lambda _: download.attempt())
                 return
-        except TimeoutError:
-            if not clock.expired():
-                raise
-        raise DeadlineExceededError(f"the deadline of {overall:g} s passed during a download")
+        except TimeoutError as error:
+            # A network file system times out as well.
+            late = DeadlineExceededError(f"the deadline of {overall or 0:g} s passed during a download")
+            failure = late if clock.expired() else error
+        raise failure

@@ -15,8 +15,11 @@ import trustme
 from attrs import define, field
 
 from phota_async import ConnectionFailedError, PhotaClient, RetryPolicy
+from phota_async.codec.request import RequestBody
+from phota_async.images import RemotePhoto
 from phota_async.sandbox import Sandbox
-from phota_async.transport.upload import keep_alive
+from phota_async.transport.border import in_plain_words
+from phota_async.transport.upload import Flight, Upload, keep_alive
 
 ONCE = RetryPolicy(max_attempts=1)
 
@@ -192,3 +195,13 @@ async def test_what_is_no_tcp_socket_is_left_alone(tmp_path: Path) -> None:
         keep_alive(None)
         writer.close()
         await writer.wait_closed()
+
+
+def test_the_body_never_exists_as_one_string() -> None:
+    body = RequestBody(RemotePhoto("https://photos.example/a.jpg"), b"{", b"}")
+    with pytest.raises(TypeError, match="in pieces only"):
+        Upload(body, Flight(on_arrival=lambda: None)).decode()
+
+
+def test_an_error_that_has_no_words_of_its_own_is_named_by_its_kind() -> None:
+    assert in_plain_words(aiohttp.ClientError("secret")) == "the connection failed (ClientError)"

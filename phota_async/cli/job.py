@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path, PurePath
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 from attrs import define, field, frozen
 from rich.console import Console
@@ -157,8 +157,8 @@ class _Run:
             self._report(item, "not_attempted")
         elif outcome.result is not None:
             await self._save(outcome.result, item)
-        elif outcome.error is not None:
-            self._failed(outcome.error, item)
+        else:
+            self._failed(cast("Exception", outcome.error), item)
         self._refresh()
 
     async def _save(self, result: EnhanceResult, item: _Item) -> None:

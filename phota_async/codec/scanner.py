@@ -225,9 +225,6 @@ class Scanner:
             text: str = _UNESCAPE(f'"{data[position:end].decode("ascii", "replace")}"')
             self._text(text.encode(errors="replace"))
             return end
-        if data[position] == _QUOTE:
-            self._end_string()
-            return end + 1
         if _CUT_ESCAPE.fullmatch(data, position):
             self._cut = data[position:]
             return position

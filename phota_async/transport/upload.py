@@ -6,16 +6,18 @@ import asyncio
 import socket
 from collections.abc import Callable
 from contextlib import aclosing
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import Payload
 from aiohttp.abc import AbstractStreamWriter
-from aiohttp.client_proto import ResponseHandler
-from aiohttp.http import StreamWriter
 from attrs import define
 
 from phota_async.codec.request import RequestBody
 from phota_async.errors import ImageError
+
+if TYPE_CHECKING:
+    from aiohttp.client_proto import ResponseHandler
+    from aiohttp.http import StreamWriter
 
 # A call is silent for about 55 s, and NATs and load balancers drop what is silent: probe after 30 s, then every 15 s.
 _KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPALIVE": 30, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
@@ -63,12 +65,11 @@ class Upload(Payload):
 
     async def write(self, writer: AbstractStreamWriter) -> None:
         """Write the body; aiohttp calls this in a task of its own."""
-        if isinstance(writer, StreamWriter):
-            keep_alive(writer.transport)
-            # A server may ignore "Connection: close"; an injected session would then hand the connection to its next
-            # request, and with it a stray second answer: another user's photo.
-            if isinstance(writer.protocol, ResponseHandler):
-                writer.protocol.force_close()
+        stream = cast("StreamWriter", writer)
+        keep_alive(stream.transport)
+        # A server may ignore "Connection: close"; an injected session would then hand the connection to its next
+        # request, and with it a stray second answer: another user's photo.
+        cast("ResponseHandler", stream.protocol).force_close()
         written = 0
         try:
             async with aclosing(self._body.pieces()) as pieces:

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, 
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeAlias, Unpack, overload
+from typing import IO, Any, Literal, Self, TypeAlias, Unpack, overload
 
 from anyio.streams.memory import MemoryObjectReceiveStream
 from attrs import evolve
@@ -157,13 +157,13 @@ class PhotaClient:
 
     async def enhance(  # noqa: PLR0913  (the endpoint's own options)
         self,
-        image: object,
+        image: str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | URL,
         *,
         prompt: str | None = None,
         profile_ids: Iterable[str] = (),
         num_output_images: int = 1,
-        output_format: str = "png",
-        response_mode: str = "bytes",
+        output_format: Literal["png", "jpg"] = "png",
+        response_mode: Literal["bytes", "urls"] = "bytes",
         timeout: float | None = None,
     ) -> EnhanceResult:
         """Enhance one photo. One call takes about 55 s and costs 0.12 USD an image (0.15 with a recognised profile).

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypedDict, overload
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, overload
 
 from attrs import Attribute, field, frozen
 from attrs.validators import instance_of
@@ -83,8 +83,8 @@ class EnhanceKeywords(TypedDict, total=False):
     prompt: str | None
     profile_ids: Iterable[str]
     num_output_images: int
-    output_format: str
-    response_mode: str
+    output_format: Literal["png", "jpg"]
+    response_mode: Literal["bytes", "urls"]
     timeout: float | None
 
 

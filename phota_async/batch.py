@@ -42,8 +42,10 @@ async def stream(
     finally:
         running.cancel()
         receive.close()
-        await _ended(running)
-        send.close()  # a task that is cancelled before its first step closes nothing itself
+        try:
+            await _ended(running)
+        finally:
+            send.close()  # a task that is cancelled before its first step closes nothing itself
         bug = None if running.cancelled() else running.exception()
     if bug is not None:
         raise bug

@@ -95,6 +95,7 @@ class Call:
         flight = Flight(on_arrival=lambda: clock.reschedule(None))
         try:
             self.gate.enter()
+            self._check_time(number, clock)
             self._attempts, self._flight = number, flight
             received = await self.means.poster.post(self.means.endpoint, body, flight)
         except PhotaError as error:
@@ -106,6 +107,15 @@ class Call:
             limiter.release()
         limiter.succeeded(slot)
         return received
+
+    def _check_time(self, number: int, clock: asyncio.Timeout) -> None:
+        """Raise if the deadline cannot hold another attempt: it would be paid for and thrown away.
+
+        A first attempt is always made: what the quickest one took so far may have been another kind of call.
+        """
+        end, quickest = clock.when(), self.means.limiter.quickest
+        if number > 1 and end is not None and asyncio.get_running_loop().time() + (quickest or 0.0) >= end:
+            raise DeadlineExceededError(f"no time for another attempt before the deadline of {self.deadline:g} s")
 
     def _heed(self, error: PhotaError, slot: Slot) -> None:
         if not isinstance(error, APIError) or error.status not in _NO_ROOM:

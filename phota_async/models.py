@@ -26,8 +26,11 @@ def _bulk(data: bytes | bytearray) -> str:
 def _source(source: object) -> str:
     if isinstance(source, bytes | bytearray):
         return _bulk(source)
+    text = str(source) if isinstance(source, URL) else source
     # A signed link's query is its secret.
-    return without_query(str(source)) if isinstance(source, str | URL) else repr(source)
+    if isinstance(text, str) and text.startswith(("http://", "https://")):
+        return without_query(text)
+    return repr(source)
 
 
 OUTPUT_FORMATS = ("png", "jpg")

@@ -18,6 +18,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_ran
 from phota_async.errors import (
     APIError,
     ConnectionFailedError,
+    DeadlineExceededError,
     DownloadError,
     OutcomeUnknownError,
     OverloadedError,
@@ -124,15 +125,7 @@ class Retries:
             PhotaError: The last failure; ``attempts`` counts them, ``__cause__`` leads through the earlier ones.
         """
         failures = _Failures()
-        # A machine of its own for each call: a shared one mixes the state of concurrent tasks.
-        machine = AsyncRetrying(
-            sleep=asyncio.sleep,
-            retry=retry_if_exception(lambda _: failures.again),
-            wait=self._wait,
-            stop=self._stop,
-            before_sleep=self._before_sleep,
-            reraise=True,
-        )
+        begun = asyncio.get_running_loop().time()
 
         async def numbered() -> T:
             failures.count, failures.again = failures.count + 1, False
@@ -142,7 +135,31 @@ class Retries:
                 failures.add(error, again=self.policy.allows(error))
                 raise
 
-        return await machine(numbered)
+        try:
+            return await numbered()
+        except PhotaError as error:
+            if not failures.again:
+                raise
+            first = [error]
+
+        async def from_the_first() -> T:
+            # The machine is built only now, when there is something to retry; what has failed is its first attempt.
+            if first:
+                raise first.pop()
+            return await numbered()
+
+        return await self._machine(failures, begun)(from_the_first)
+
+    def _machine(self, failures: _Failures, begun: float) -> AsyncRetrying:
+        # One for each call: a shared one mixes the state of concurrent tasks.
+        return AsyncRetrying(
+            sleep=asyncio.sleep,
+            retry=retry_if_exception(lambda _: failures.again),
+            wait=self._wait,
+            stop=self._stop,
+            before_sleep=lambda state: self._before_sleep(state, begun),
+            reraise=True,
+        )
 
     def _wait(self, state: RetryCallState) -> float:
         drawn = wait_random_exponential(multiplier=self.policy.initial_wait, max=self.policy.max_wait)(state)
@@ -156,9 +173,9 @@ class Retries:
         needed = state.upcoming_sleep + (self.quickest() or 0.0)
         return asyncio.get_running_loop().time() + needed >= self.deadline
 
-    def _before_sleep(self, state: RetryCallState) -> None:
-        error = _error(state)
-        details = RetryDetails(state.attempt_number, error, state.upcoming_sleep, state.seconds_since_start or 0.0)
+    def _before_sleep(self, state: RetryCallState, begun: float) -> None:
+        error, elapsed = _error(state), asyncio.get_running_loop().time() - begun
+        details = RetryDetails(state.attempt_number, error, state.upcoming_sleep, elapsed)
         logger.info("attempt %d failed, next in %.1f s: %s", details.attempt, details.wait, error)
         if self.on_retry is not None:
             try:
@@ -178,8 +195,9 @@ class _Failures:
     def add(self, error: PhotaError, *, again: bool) -> None:
         """Chain a failure; ``again`` is what the policy said of it while it spoke for its own attempt only."""
         self.again = again
-        error.attempts = self.count - isinstance(error, OverloadedError)  # that one was turned away before it began
-        if self._last is not None:
+        # These two tell of an attempt that never began.
+        error.attempts = self.count - isinstance(error, OverloadedError | DeadlineExceededError)
+        if self._last is not None and self._last is not error:
             error.__cause__ = self._last
             error.maybe_charged = error.maybe_charged or self._last.maybe_charged
         self._last = error

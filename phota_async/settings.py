@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import ipaddress
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -39,9 +40,9 @@ def positive(_: object, attribute: Attribute[Any], value: object) -> None:
         raise ValueError(f"{attribute.name} must be a whole number from 1, not {value!r}")
 
 
-def _callable_or_none(_: object, attribute: Attribute[Any], value: object) -> None:
-    if value is not None and not callable(value):
-        raise ValueError(f"{attribute.name} must be callable or None, not {value!r}")
+def _function_or_none(_: object, attribute: Attribute[Any], value: object) -> None:
+    if value is not None and (not callable(value) or inspect.iscoroutinefunction(value)):
+        raise ValueError(f"{attribute.name} must be a plain function or None, not {value!r}")
 
 
 def _a(kind: type) -> Callable[[object, Attribute[Any], object], None]:
@@ -77,7 +78,7 @@ class Settings:
     timeout: Timeout = field(validator=_a(Timeout))
     retry: RetryPolicy = field(validator=_a(RetryPolicy))
     max_response_bytes: int = field(validator=positive)
-    on_retry: Callable[[RetryDetails], object] | None = field(validator=_callable_or_none)
+    on_retry: Callable[[RetryDetails], object] | None = field(validator=_function_or_none)
     allow_http: bool = field(validator=_a(bool))
 
     def __attrs_post_init__(self) -> None:

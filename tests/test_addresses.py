@@ -206,7 +206,7 @@ def test_a_default_port_is_the_same_origin() -> None:
 
 
 async def test_a_name_that_leads_to_a_private_address_is_refused() -> None:
-    resolver = PublicResolver("api.photalabs.com")
+    resolver = PublicResolver({"api.photalabs.com"})
     try:
         with pytest.raises(ForbiddenAddressError, match="localhost has an address that is not public"):
             await resolver.resolve("localhost", 443)
@@ -215,7 +215,7 @@ async def test_a_name_that_leads_to_a_private_address_is_refused() -> None:
 
 
 async def test_the_apis_own_name_may_lead_anywhere() -> None:
-    resolver = PublicResolver("localhost")
+    resolver = PublicResolver({"localhost"})
     try:
         assert await resolver.resolve("localhost", 443)
     finally:

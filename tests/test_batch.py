@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import pytest
 
-from phota_async.batch import gather, stream
+from phota_async.batch import Gate, gather, stream
 from phota_async.errors import (
     AuthenticationError,
     ConnectionFailedError,
@@ -20,6 +20,7 @@ from phota_async.errors import (
     PhotaError,
     ServiceUnavailableError,
 )
+from phota_async.limiter import ClientClosedError
 from phota_async.models import EnhanceResult, Outcome
 
 
@@ -242,6 +243,44 @@ async def test_the_first_account_error_is_what_stopped_the_rest() -> None:
     assert [outcome.error for outcome in batch] == [errors[0], errors[1], errors[0], errors[0]]
 
 
+async def test_a_start_that_the_gate_refuses_is_not_attempted() -> None:
+    gate, reached = Gate(), list[int]()
+
+    async def enhance(photo: int) -> EnhanceResult:
+        await asyncio.sleep(0)
+        gate.enter()
+        reached.append(photo)
+        for error in (ImageError("no account's"), InsufficientCreditsError(402), AuthenticationError(401)):
+            gate.heed(error)
+        raise ConnectionFailedError("after the gate was closed")
+
+    batch = await gather(range(5), enhance, 2)
+    assert reached == [0]
+    assert [outcome.attempted for outcome in batch] == [True] + [False] * 4
+    assert {type(outcome.error) for outcome in batch[1:]} == {InsufficientCreditsError}
+    assert isinstance(gate.closed_by, InsufficientCreditsError)
+
+
+async def test_an_open_gate_lets_everything_through() -> None:
+    gate = Gate()
+    gate.enter()
+    gate.heed(ServiceUnavailableError(503))
+    gate.enter()
+    assert gate.closed_by is None
+
+
+async def test_a_client_that_was_closed_ends_the_batch_without_attempts() -> None:
+    async def enhance(photo: int) -> EnhanceResult:
+        await asyncio.sleep(0)
+        if photo:
+            raise ClientClosedError("the client was closed")
+        return result_of(photo)
+
+    batch = await gather(range(4), enhance, 1)
+    assert [outcome.attempted for outcome in batch] == [True, False, False, False]
+    assert {type(outcome.error) for outcome in batch[1:]} == {ClientClosedError}
+
+
 # ---- sources that break
 
 
@@ -359,6 +398,25 @@ async def test_cancelling_a_gathering_task_cancels_all_of_it() -> None:
     assert turnstile.inside == {}
     assert len(turnstile.begun) == 3
     assert other_tasks() == before
+
+
+async def test_a_cancellation_while_leaving_at_once_leaves_nothing_behind() -> None:
+    async def enter_and_leave() -> None:
+        async with stream(range(3), good, 1):
+            pass
+
+    async def cancelled() -> None:
+        task = asyncio.create_task(enter_and_leave())
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    before = other_tasks()
+    await cancelled()
+    assert other_tasks() == before
+    await settle()
+    gc.collect()  # a stream that was not closed would be reported here
 
 
 async def test_a_reader_that_closes_its_end_stops_new_starts() -> None:

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from phota_async.codec import scanner as scanner_module
 from phota_async.codec.scanner import MAX_DEPTH, TOKENS_A_TURN, NotJsonError, Scanner
 
-FUZZ = settings(derandomize=True, deadline=None, max_examples=250)
+FUZZ = settings(derandomize=True, deadline=None, max_examples=150)
 
 
 class Recorder:
@@ -242,8 +243,17 @@ def test_a_document_that_is_not_complete_is_refused_at_its_end(data: str) -> Non
         "-NaN",
         "'a'",
         "[1,,2]",
+        "[[],]",
+        "[{},]",
+        '{"a":[],}',
+        '{"a":{},}',
+        "[[]1]",
         '{"a":1 "b":2}',
         "/**/1",
+        "\ufeff",
+        "\ufeff\ufeff1",
+        "[\ufeff1]",
+        "1\ufeff",
         "1,",
         "nan",
     ],
@@ -320,20 +330,32 @@ def test_one_feed_takes_a_bounded_number_of_tokens(data: bytes) -> None:
         data = data[taken:]
 
 
+@pytest.mark.parametrize("document", [b"[1]", b' {"a":1}', b"7", b'"x"'])
+def test_a_byte_order_mark_before_the_document_is_passed_over(document: bytes) -> None:
+    data = b"\xef\xbb\xbf" + document
+    assert accepts([data])
+    assert accepts([bytes([byte]) for byte in data])
+    for cut_mark in (b"\xef", b"\xef\xbb"):
+        assert not accepts([cut_mark + document])
+        assert not accepts([cut_mark])
+
+
 def test_long_strings_keys_and_numbers_are_not_held() -> None:
     class Deaf(Recorder):
         def on_text(self, text: bytes) -> None:
             pass
 
     scanner, piece = Scanner(Deaf()), b"7" * 16_384
+    ours = tracemalloc.Filter(inclusive=True, filename_pattern=scanner_module.__file__)
     tracemalloc.start()
     try:
         for opening, closing in ((b'{"', b'":1,'), (b'"a":"', b'",'), (b'"b":', b"}")):
             scanner.feed(opening)
             for _ in range(100):
                 scanner.feed(piece)
+            held = tracemalloc.take_snapshot().filter_traces([ours]).statistics("filename")
+            assert sum(one.size for one in held) < 50_000
             scanner.feed(closing)
-        scanner.finish()
-        assert tracemalloc.get_traced_memory()[1] < 200_000
     finally:
         tracemalloc.stop()
+    scanner.finish()

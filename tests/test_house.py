@@ -13,23 +13,12 @@ PACKAGE = Path(phota_async.__file__).parent
 
 # From the ground up: a room may import those that stand before it.
 FLOORS = (
-    *(
-        "version",
-        "errors",
-        "formats",
-        "files",
-        "models",
-        "naming",
-        "images.photo",
-        "images.paths",
-        "images.streams",
-        "images",
-        "limiter",
-        "retry",
-    ),
-    *("codec", "codec.converter", "codec.scanner", "codec.base64_stream", "codec.answer", "codec.error_answer"),
-    *("codec.request", "transport", "transport.border", "transport.proxies", "transport.addresses"),
-    *("transport.session", "transport.upload", "transport.inflate", "transport.post", "transport.download"),
+    *("version", "errors", "formats", "files", "models", "naming", "limiter", "retry"),
+    *("images.photo", "images.paths", "images.streams", "images"),
+    *("codec", "codec.converter", "codec.scanner", "codec.growing", "codec.base64_stream"),
+    *("codec.answer", "codec.error_answer", "codec.request"),
+    *("transport", "transport.border", "transport.proxies", "transport.addresses", "transport.session"),
+    *("transport.upload", "transport.inflate", "transport.post", "transport.download"),
     *("settings", "batch", "call", "fetch", "homes", "client"),
     *("cli.progress", "cli.job", "cli.commands", "cli"),
 )

@@ -67,6 +67,12 @@ def test_what_swells_comes_out_in_bounded_steps(encoding: str, size: int) -> Non
     assert all(steps)
 
 
+def test_the_end_of_what_swells_is_not_left_behind_when_all_input_is_taken() -> None:
+    # Without a frame there is no trailer behind the last symbol that would bring the rest out.
+    for size in range(STEP_BYTES - 3, STEP_BYTES + 1300, 7):
+        assert len(inflated("deflate", raw_deflate(bytes(size)), 10_000)) == size
+
+
 def test_plain_data_passes_as_it_is() -> None:
     data = noise(3 * STEP_BYTES)
     inflater = Inflater("identity")
@@ -116,6 +122,34 @@ def test_arbitrary_bytes_end_in_bytes_or_an_encoding_error(encoding: str, data: 
 
 def test_what_follows_the_end_of_the_packed_data_is_not_taken_for_data() -> None:
     assert inflated("gzip", gzip.compress(b"data") + b"\x00" * 50) == b"data"
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 17, 1000])
+def test_several_gzip_members_in_a_row_are_one_body(size: int) -> None:
+    data = gzip.compress(b"first ") + gzip.compress(b"") + gzip.compress(b"second")
+    assert inflated("gzip", data, size) == b"first second"
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 1000])
+@pytest.mark.parametrize(
+    "tail", [b"\x1f", b"\x1fx", b"\x1f\x1f\x8b", b"\r\n", b"\x00" * 50, b"x" + gzip.compress(b"y")]
+)
+def test_what_follows_the_last_member_means_nothing(tail: bytes, size: int) -> None:
+    assert inflated("gzip", gzip.compress(b"data") + tail, size) == b"data"
+    assert inflated("deflate", zlib.compress(b"data") + tail, size) == b"data"
+
+
+@pytest.mark.parametrize("size", [1, 1000])
+def test_a_cut_later_member_is_noticed(size: int) -> None:
+    with pytest.raises(EncodingError, match="cut short"):
+        inflated("gzip", gzip.compress(b"data") + gzip.compress(b"more")[:-1], size)
+
+
+def test_many_large_members_come_out_in_bounded_steps() -> None:
+    member = gzip.compress(bytes(3 * STEP_BYTES))
+    steps = list(Inflater("gzip").feed(member * 20))
+    assert sum(map(len, steps)) == 60 * STEP_BYTES
+    assert max(map(len, steps)) <= STEP_BYTES
 
 
 @pytest.mark.parametrize("encoding", ["", "gzip", "deflate"])

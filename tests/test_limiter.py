@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from phota_async.errors import OverloadedError
 from phota_async.limiter import CUT, Limiter, Slot
 
-FUZZ = settings(derandomize=True, deadline=None, max_examples=250)
+FUZZ = settings(derandomize=True, deadline=None, max_examples=150)
 
 
 class JumpingLoop(asyncio.SelectorEventLoop):
@@ -187,6 +187,21 @@ async def test_a_newcomer_does_not_pass_one_who_waits() -> None:
     await limiter.acquire()
     first = await waiting_for(limiter)
     limiter.release()
+    second = asyncio.create_task(limiter.acquire())
+    await settle()
+    assert first.done()
+    assert not second.done()
+    limiter.release()
+    await second
+
+
+async def test_a_newcomer_does_not_pass_one_whose_hold_has_just_ended() -> None:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, JumpingLoop)
+    limiter = Limiter(1)
+    limiter.hold(5)
+    first = await waiting_for(limiter)
+    loop.now += 6  # the hold is over, and its alarm has not rung yet
     second = asyncio.create_task(limiter.acquire())
     await settle()
     assert first.done()

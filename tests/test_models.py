@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from attrs.exceptions import FrozenInstanceError
+from yarl import URL
 
 from phota_async import (
     BatchResult,
@@ -132,6 +133,18 @@ def test_nothing_shows_bulk_or_links() -> None:
     assert "secret" not in repr(EnhanceResult((), (LINK,)))
     assert "<1 signed>" in repr(EnhanceResult((), (LINK,)))
     assert "secret" not in repr(DownloadError("gone", "https://a.example/i.png"))
+
+
+@pytest.mark.parametrize("source", ["photos/holiday #2.jpg", "what now?.jpg", Path("a#b?.jpg")])
+def test_a_path_is_shown_whole(source: str | Path) -> None:
+    assert str(source) in repr(Outcome(0, source, result=RESULT))
+
+
+@pytest.mark.parametrize("source", [LINK, URL(LINK)])
+def test_a_link_is_shown_without_its_signature(source: str | URL) -> None:
+    shown = repr(Outcome(0, source, result=RESULT))
+    assert "https://a.example/i.png" in shown
+    assert "secret" not in shown
 
 
 # ---- images

@@ -31,13 +31,13 @@ class Answer:
     """What a successful answer held.
 
     Attributes:
-        images: The pieces of each image, in the service's order.
+        images: The images, in the service's order.
         download_urls: The signed links.
         known_subjects: Counts by subject.
         notes: Deviations that cost nothing, for the log.
     """
 
-    images: tuple[list[bytes], ...] = field(repr=False)
+    images: tuple[bytes, ...] = field(repr=False)
     download_urls: tuple[str, ...] = field(repr=False)
     known_subjects: dict[str, int]
     notes: tuple[str, ...]
@@ -64,9 +64,9 @@ class AnswerDecoder:
         raise AnswerError(problem)
 
     @property
-    def intact(self) -> tuple[list[bytes], ...]:
-        """The pieces of every image that is complete and undamaged by now."""
-        return tuple(image.pieces for image in self._walk.complete if image and not image.problem)
+    def intact(self) -> tuple[bytes, ...]:
+        """Every image that is complete and undamaged by now."""
+        return tuple(image.data for image in self._walk.complete if image and not image.problem)
 
     def finish(self) -> Answer:
         """Return what the answer held.
@@ -171,18 +171,18 @@ class _Walk:
             raise AnswerError("$ holds neither images nor links")
         return Answer(images, links, self._subjects(notes), tuple(notes))
 
-    def _images(self, notes: list[str]) -> list[list[bytes]]:
+    def _images(self, notes: list[str]) -> list[bytes]:
         if (self._kept.get(_IMAGES, b"null") or b"").strip() != b"null":
             raise AnswerError("$.images is not a list")
-        pieces: list[list[bytes]] = []
+        images: list[bytes] = []
         for index, image in enumerate(self.complete):
             problem = "is not a string" if image is None else image.problem
             if image is None or problem:
                 raise AnswerError(f"$.images[{index}] {problem}")
             if image.note:
                 notes.append(f"$.images[{index}] came as {image.note}")
-            pieces.append(image.pieces)
-        return pieces
+            images.append(image.data)
+        return images
 
     def _links(self, notes: list[str], *, required: bool) -> tuple[str, ...]:
         try:

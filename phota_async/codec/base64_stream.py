@@ -6,6 +6,8 @@ import binascii
 
 from pybase64 import b64decode
 
+from phota_async.codec.growing import Growing
+
 # Short pieces are gathered up to this many characters, so that a dripping answer does not become a million objects.
 _GATHERED = 4096
 
@@ -18,19 +20,20 @@ _SPACE = b" \t\r\n"
 
 
 class Base64Stream:
-    """Takes the characters of one base64 string in pieces; gives the bytes in pieces.
+    """Takes the characters of one base64 string in pieces; gives the bytes.
 
     Attributes:
-        pieces: What was decoded so far; empty when there is a problem.
+        data: What the string held, once it has ended; empty when there is a problem.
         problem: Why the string is no base64, or None.
         note: How the string deviates from plain base64, or None.
     """
 
     def __init__(self) -> None:
         """Start with nothing."""
-        self.pieces: list[bytes] = []
+        self.data = b""
         self.problem: str | None = None
         self.note: str | None = None
+        self._decoded = Growing()
         self._pending = bytearray()
         self._lenient = False
         self._padded = False
@@ -44,7 +47,7 @@ class Base64Stream:
 
     def finish(self) -> None:
         """Say that the string has ended."""
-        if self.problem is None and _standard(self._pending) != bytes(self._pending):
+        if self.problem is None and (self._is_uri() or _standard(self._pending) != bytes(self._pending)):
             self._turn_lenient()
         if self.problem is None and len(self._pending) % 4:
             # RFC 4648, section 3.2, allows padding to be left out where the length is known.
@@ -52,7 +55,8 @@ class Base64Stream:
             self._pending += b"=" * (-len(self._pending) % 4)
         if self.problem is None and self._pending:
             self._decode(len(self._pending))
-        if self.problem is None and not self.pieces:
+        self.data = self._decoded.take()
+        if self.problem is None and not self.data:
             self.problem = "is empty"
 
     def _decode(self, whole: int) -> None:
@@ -68,7 +72,7 @@ class Base64Stream:
         elif piece:
             self._padded = self._pending[whole - 1] == _PADDING
             del self._pending[:whole]
-            self.pieces.append(piece)
+            self._decoded.append(piece)
 
     def _decode_leniently(self) -> None:
         if self._lenient:
@@ -79,15 +83,18 @@ class Base64Stream:
 
     def _turn_lenient(self) -> None:
         text = bytes(self._pending)
-        if not self.pieces and text[:5].lower() == b"data:":
+        if self._is_uri():
             text = text[text.find(b",", 0, _PREFIX_BYTES) + 1 :]
         self._lenient = True
         self.note = "base64 with line breaks, in the URL-safe alphabet, or as a data: URI"
         self._pending[:] = _standard(text)
 
+    def _is_uri(self) -> bool:
+        return not self._decoded and bytes(self._pending[:5]).lower() == b"data:"
+
     def _fail(self, problem: str) -> None:
         self.problem = problem
-        self.pieces.clear()
+        self._decoded.clear()
         self._pending.clear()
 
 

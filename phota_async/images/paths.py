@@ -17,7 +17,7 @@ from attrs import frozen
 
 from phota_async import formats
 from phota_async.errors import ImageError
-from phota_async.images.photo import BLOCK_BYTES, Photo, checked, pieces_of, shown
+from phota_async.images.photo import BLOCK_BYTES, Photo, checked, shown
 
 
 @frozen
@@ -47,21 +47,26 @@ class _File:
     def size(self) -> int:
         return self.stamp.size
 
-    async def blocks(self) -> AsyncGenerator[bytes, None]:
+    async def blocks(self) -> AsyncGenerator[memoryview, None]:
+        # One buffer for all blocks, and made here: what a worker thread allocates stays with that thread's arena.
+        buffer = memoryview(bytearray(min(BLOCK_BYTES, self.size)))
         for start in range(0, self.size, BLOCK_BYTES):
-            yield await to_thread.run_sync(self._read, start)
+            block = buffer[: self.size - start]
+            await to_thread.run_sync(self._read_into, block, start)
+            yield block
 
-    def _read(self, start: int) -> bytes:
+    def _read_into(self, block: memoryview, start: int) -> None:
+        filled = 0
         try:
             with self.path.open("rb", buffering=0) as file:
                 file.seek(start)
-                block = b"".join(pieces_of(file, BLOCK_BYTES))
+                while filled < len(block) and (count := file.readinto(block[filled:])):
+                    filled += count
                 unchanged = _Stamp.of(os.fstat(file.fileno())) == self.stamp
         except OSError as error:
             raise _unreadable(self.name, error) from None
-        if not unchanged or len(block) != min(BLOCK_BYTES, self.size - start):
+        if not unchanged or filled != len(block):
             raise ImageError(f"{self.name} changed while it was being sent")
-        return block
 
 
 async def open_path(image: str | os.PathLike[Any]) -> Photo:

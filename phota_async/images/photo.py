@@ -11,7 +11,7 @@ from attrs import frozen
 from phota_async import formats
 from phota_async.errors import ImageError, without_query
 
-BLOCK_BYTES = 4 * 144 * 1024
+BLOCK_BYTES = 8 * 144 * 1024
 """How much is read at once. A multiple of 3, so that only the last block's base64 is padded."""
 
 SHOWN_NAME = 120
@@ -41,6 +41,8 @@ class Photo(Protocol):
 
     def blocks(self) -> AsyncGenerator[bytes | memoryview, None]:
         """Read it: blocks of `BLOCK_BYTES`, the last one shorter, ``size`` bytes together.
+
+        A block may be overwritten by the next one.
 
         Raises:
             ImageError: It is no longer what it was when it was opened.

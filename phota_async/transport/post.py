@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 
 import aiohttp
 from aiohttp import hdrs
-from anyio import CapacityLimiter, to_thread
 from attrs import define, field, frozen
 from yarl import URL
 
@@ -35,7 +34,6 @@ logger = logging.getLogger("phota_async")
 USER_AGENT = f"phota-async/{__version__}"
 
 _ERROR_BODY_SECONDS = 10.0  # the status is known by then; the rest is only words
-_JOINED_AT_ONCE = 2**20  # copying less than this does not hold the loop for a millisecond
 _ID_CHARACTERS = 128
 _REMEMBERED_DATES = 100
 
@@ -76,8 +74,6 @@ class Poster:
         """Use ``session``, which stays its owner's."""
         self._session = session
         self._announced: set[str] = set()
-        # One copy at a time: the pieces and the whole image exist together while it is made.
-        self._joining = CapacityLimiter(1)
 
     async def post(self, endpoint: Endpoint, body: RequestBody, flight: Flight) -> Received:
         """Make one attempt.
@@ -100,11 +96,9 @@ class Poster:
             failure = ResponseFormatError(f"the service's answer is unusable: {error}", exchange.request_id)
         else:
             flight.arrive()
-            return Received(await self._images(answer.images), answer, exchange.request_id)
+            return Received(_images(answer.images), answer, exchange.request_id)
         if isinstance(failure, OutcomeUnknownError | ResponseFormatError):
-            failure = type(failure)(
-                str(failure.args[0]), exchange.request_id, await self._images(exchange.decoder.intact)
-            )
+            failure = type(failure)(str(failure.args[0]), exchange.request_id, _images(exchange.decoder.intact))
         raise failure
 
     async def _exchange(
@@ -131,23 +125,15 @@ class Poster:
             finally:
                 response.close()
 
-    async def _images(self, images: tuple[list[bytes], ...]) -> tuple[EnhancedImage, ...]:
-        return tuple([EnhancedImage(await self._joined(pieces)) for pieces in images])
-
-    async def _joined(self, pieces: list[bytes]) -> bytes:
-        if sum(map(len, pieces)) < _JOINED_AT_ONCE:
-            data = b"".join(pieces)
-        else:
-            # bytes.join releases the GIL for a MiB or more, so that touching fresh memory does not hold the loop.
-            data = await to_thread.run_sync(b"".join, pieces, limiter=self._joining)
-        pieces.clear()
-        return data
-
     def _announce(self, headers: Mapping[str, str]) -> None:
         date = headers.get("X-Phota-Deprecation-Date")
         if date is not None and date not in self._announced and len(self._announced) < _REMEMBERED_DATES:
             self._announced.add(date)
             logger.warning("the service announces a deprecation for %s", date[:_ID_CHARACTERS])
+
+
+def _images(images: tuple[bytes, ...]) -> tuple[EnhancedImage, ...]:
+    return tuple(map(EnhancedImage, images))
 
 
 def _headers(endpoint: Endpoint) -> dict[str, str]:
@@ -211,11 +197,10 @@ class _Intake:
             raise AnswerError(f"it is longer than max_response_bytes ({self._limit})")
 
     async def _feed(self, piece: bytes) -> None:
-        while taken := self._decoder.feed(piece):
-            piece = piece[taken:]
-            if not piece:
-                return
-            await asyncio.sleep(0)
+        while piece:
+            piece = piece[self._decoder.feed(piece) :]
+            if piece:
+                await asyncio.sleep(0)
 
 
 async def _api_error(response: aiohttp.ClientResponse, key: str) -> APIError:

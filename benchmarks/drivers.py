@@ -15,7 +15,7 @@ from typing import Any
 from attrs import asdict, frozen
 
 from benchmarks.meters import StallMeter, peak_mb, resident_mb
-from benchmarks.shapes import Enhance, Figures, Shape
+from benchmarks.shapes import Enhance, Figures, Photo, Shape
 
 _LOOKS_A_SECOND = 10
 
@@ -28,6 +28,11 @@ class Assignment:
     shape: Shape
     port: int
     photo: str
+
+    def source(self) -> Photo:
+        """Return what the clients are given."""
+        path = Path(self.photo)
+        return path.read_bytes() if self.shape.in_memory else path
 
     def to_json(self) -> str:
         """Return it for a command line."""
@@ -45,7 +50,7 @@ async def work(assignment: Assignment) -> Figures:
     shape, stalls = assignment.shape, StallMeter()
     async with _opened(assignment) as enhance:
         if not shape.waits:
-            await _worker(enhance, iter([Path(assignment.photo)]), shape)
+            await _worker(enhance, iter([assignment.source()]), shape)
         before, cpu, wall = resident_mb(), process_time(), perf_counter()
         async with stalls.running():
             waiting = await _calls(enhance, assignment, before)
@@ -72,7 +77,7 @@ def _opened(assignment: Assignment) -> AbstractAsyncContextManager[Enhance]:
 async def _calls(enhance: Enhance, assignment: Assignment, before: float) -> float:
     """Return by how many MB the process had grown for each call while all of them waited, if that was asked."""
     shape = assignment.shape
-    photos = iter([Path(assignment.photo)] * shape.calls)
+    photos = iter([assignment.source()] * shape.calls)
     async with asyncio.TaskGroup() as group:
         looking = group.create_task(_growth(assignment, before)) if shape.waits else None
         for _ in range(shape.concurrency):
@@ -80,7 +85,7 @@ async def _calls(enhance: Enhance, assignment: Assignment, before: float) -> flo
     return looking.result() if looking else 0.0
 
 
-async def _worker(enhance: Enhance, photos: Iterator[Path], shape: Shape) -> None:
+async def _worker(enhance: Enhance, photos: Iterator[Photo], shape: Shape) -> None:
     expected = [shape.image_bytes] * shape.images
     for photo in photos:
         if [len(image) for image in await enhance(photo)] != expected:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from tempfile import TemporaryDirectory
 
 from attrs import frozen
 
@@ -28,9 +29,10 @@ class ImportFigures:
 def measure(rounds: int) -> dict[str, list[ImportFigures]]:
     """Return what each import cost, round by round; a first round writes the byte code and is not counted."""
     figures: dict[str, list[ImportFigures]] = {client: [] for client in CLIENTS}
-    for number in range(rounds + 1):
-        for client in CLIENTS:
-            measured = ImportFigures(*json.loads(python("-c", _TIMED.format(client))))
-            if number:
-                figures[client].append(measured)
+    with TemporaryDirectory() as folder:
+        for number in range(rounds + 1):
+            for client in CLIENTS:
+                measured = ImportFigures(*json.loads(python("-c", _TIMED.format(client), byte_code=folder)))
+                if number:
+                    figures[client].append(measured)
     return figures

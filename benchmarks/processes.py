@@ -45,14 +45,30 @@ def _round(assignment: Assignment) -> Figures:
     return figures
 
 
-def python(*arguments: str) -> str:
+def python(*arguments: str, byte_code: str = "") -> str:
     """Run this interpreter and return what it prints.
+
+    Args:
+        *arguments: Those of the command line.
+        byte_code: A folder of its own for the byte code; by default the interpreter does as the environment says.
 
     Raises:
         subprocess.CalledProcessError: It failed.
     """
+    environment = dict(os.environ)
+    if byte_code:
+        # Where no byte code may be written, an import would be compiled each time: of the package under test only,
+        # because what is installed was compiled by its installer.
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        environment["PYTHONPYCACHEPREFIX"] = byte_code
     return subprocess.run(  # noqa: S603  (our own modules)
-        [sys.executable, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True, timeout=_DRIVER_SECONDS
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=_DRIVER_SECONDS,
     ).stdout
 
 

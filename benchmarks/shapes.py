@@ -8,7 +8,8 @@ from typing import TypeAlias
 
 from attrs import evolve, frozen
 
-Enhance: TypeAlias = Callable[[Path], Awaitable[list[bytes]]]
+Photo: TypeAlias = Path | bytes
+Enhance: TypeAlias = Callable[[Photo], Awaitable[list[bytes]]]
 
 OURS, PLAIN = "phota_async", "aiohttp"
 CLIENTS = (OURS, PLAIN)
@@ -62,6 +63,7 @@ class Shape:
         rounds: How many processes of each client make them, in turns.
         force_close: Whether plain aiohttp too makes a connection for each call.
         waits: Whether memory is taken while every call waits for its answer.
+        in_memory: Whether the clients are given the photo's bytes, as a web backend has them, rather than its path.
     """
 
     name: str
@@ -75,6 +77,7 @@ class Shape:
     rounds: int
     force_close: bool = False
     waits: bool = False
+    in_memory: bool = False
 
     def shortened(self) -> Shape:
         """Return the same with fewer calls and rounds."""
@@ -131,8 +134,24 @@ QUESTIONS = (
             calls=4000,
             rounds=5,
             force_close=True,
+            in_memory=True,
         ),
         (Goal("cpu_ms", 1.3),),
+    ),
+    Question(
+        Shape(
+            name="small-files",
+            title="the same with the photo as a file: plain aiohttp reads it on the event loop, phota_async does not",
+            photo_bytes=20_000,
+            images=1,
+            image_bytes=20_000,
+            concurrency=64,
+            latency=0.0,
+            calls=4000,
+            rounds=3,
+            force_close=True,
+        ),
+        (),
     ),
     Question(
         Shape(

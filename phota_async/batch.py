@@ -80,7 +80,7 @@ class NotStartedError(Exception):
         self.reason = reason
 
 
-@define
+@define(eq=False)
 class Gate:
     """Through it goes each start of one batch, until an account's error closes it.
 

@@ -24,7 +24,7 @@ _NO_ROOM = frozenset({429, 503})
 _MEDIA_TYPES = {"png": "image/png", "jpg": "image/jpeg"}
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False)
 class Means:
     """What a call is made with."""
 
@@ -35,7 +35,7 @@ class Means:
     on_retry: Callable[[RetryDetails], object] | None = None
 
 
-@define
+@define(eq=False)
 class Call:
     """One photo on its way. Used once.
 

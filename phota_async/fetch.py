@@ -20,7 +20,7 @@ from phota_async.transport.session import Session
 __all__ = ["Fetcher", "Source"]
 
 
-@define
+@define(eq=False)
 class _Memory:
     """Keeps the bytes in pieces."""
 
@@ -32,7 +32,7 @@ class _Memory:
         self.pieces.append(data)
 
 
-@frozen
+@frozen(eq=False)
 class _Disk:
     """Writes to a file that has not its name yet."""
 
@@ -42,7 +42,7 @@ class _Disk:
         await to_thread.run_sync(self.partial.write, offset, data)
 
 
-@frozen
+@frozen(eq=False)
 class Fetcher:
     """Fetches links over one session."""
 

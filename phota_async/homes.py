@@ -6,7 +6,9 @@ import asyncio
 import threading
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
+from importlib import import_module
 
+from anyio import to_thread
 from attrs import field, frozen
 from yarl import URL
 
@@ -30,7 +32,7 @@ def _listed(value: Iterable[TraceConfig]) -> tuple[TraceConfig, ...]:
     return tuple(value)
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False)
 class Plan:
     """How the rooms of each loop are furnished."""
 
@@ -72,6 +74,12 @@ class Home:
         await self._opened.aclose()
 
 
+def _load() -> None:
+    """Load what importing the library leaves out, so that no first call loads it on its event loop."""
+    for name in ("tenacity", "phota_async.codec.converter"):
+        import_module(name)
+
+
 class Homes:
     """The homes of one client, by event loop. Loops may run in several threads."""
 
@@ -85,6 +93,7 @@ class Homes:
         loop = asyncio.get_running_loop()
         if loop not in self._by_loop:
             await self.sweep()
+            await to_thread.run_sync(_load)
             with self._lock:
                 self._by_loop[loop] = self._by_loop.get(loop) or Home(self.plan)
         return self._by_loop[loop]

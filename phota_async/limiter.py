@@ -23,7 +23,7 @@ class ClientClosedError(RuntimeError):
     """The client was closed while a call waited; nothing was sent for that attempt."""
 
 
-@frozen
+@frozen(eq=False)
 class Slot:
     """The right to have one call in flight, since ``begun`` on the loop's clock."""
 

@@ -10,10 +10,9 @@ import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable, Collection
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import Attribute, field, frozen
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
 from phota_async.errors import (
     APIError,
@@ -24,6 +23,9 @@ from phota_async.errors import (
     OverloadedError,
     PhotaError,
 )
+
+if TYPE_CHECKING:
+    from tenacity import AsyncRetrying, RetryCallState
 
 T = TypeVar("T")
 
@@ -101,7 +103,7 @@ class RetryDetails:
     elapsed: float
 
 
-@frozen
+@frozen(eq=False)
 class Retries:
     """One call's retries: the policy and what bounds it.
 
@@ -151,6 +153,9 @@ class Retries:
         return await self._machine(failures, begun)(from_the_first)
 
     def _machine(self, failures: _Failures, begun: float) -> AsyncRetrying:
+        # No part of what importing the library costs; a client loads it in a thread when it opens.
+        from tenacity import AsyncRetrying, retry_if_exception  # noqa: PLC0415
+
         # One for each call: a shared one mixes the state of concurrent tasks.
         return AsyncRetrying(
             sleep=asyncio.sleep,
@@ -162,6 +167,8 @@ class Retries:
         )
 
     def _wait(self, state: RetryCallState) -> float:
+        from tenacity import wait_random_exponential  # noqa: PLC0415  (as above)
+
         drawn = wait_random_exponential(multiplier=self.policy.initial_wait, max=self.policy.max_wait)(state)
         return max(drawn, getattr(_error(state), "retry_after", None) or 0.0)
 

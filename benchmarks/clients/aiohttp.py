@@ -5,11 +5,10 @@ from __future__ import annotations
 import base64
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import aiohttp
 
-from benchmarks.shapes import Enhance, Shape
+from benchmarks.shapes import Enhance, Photo, Shape
 
 
 @asynccontextmanager
@@ -18,7 +17,7 @@ async def opened(base_url: str, shape: Shape) -> AsyncGenerator[Enhance, None]:
     connector = aiohttp.TCPConnector(force_close=shape.force_close)
     async with aiohttp.ClientSession(connector=connector, headers={"X-API-Key": "key"}) as session:
 
-        async def enhance(photo: Path) -> list[bytes]:
+        async def enhance(photo: Photo) -> list[bytes]:
             body = _body(photo, shape.images)
             async with session.post(f"{base_url}/enhance", json=body) as response:
                 response.raise_for_status()
@@ -28,9 +27,10 @@ async def opened(base_url: str, shape: Shape) -> AsyncGenerator[Enhance, None]:
         yield enhance
 
 
-def _body(photo: Path, images: int) -> dict[str, object]:
+def _body(photo: Photo, images: int) -> dict[str, object]:
+    data = photo if isinstance(photo, bytes) else photo.read_bytes()
     return {
-        "image": base64.b64encode(photo.read_bytes()).decode(),
+        "image": base64.b64encode(data).decode(),
         "output_format": "png",
         "num_output_images": images,
     }

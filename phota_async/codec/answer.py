@@ -11,8 +11,8 @@ from typing import Any
 from attrs import field, frozen
 
 from phota_async.codec.base64_stream import Base64Stream
-from phota_async.codec.converter import ShapeError, structure
 from phota_async.codec.scanner import NotJsonError, Scanner
+from phota_async.codec.shapes import ShapeError, structure
 
 MAX_KEPT_BYTES = 64 * 1024
 """How long the text of one small member (links, known subjects) may be."""
@@ -26,7 +26,7 @@ class AnswerError(ValueError):
     """The answer does not keep the contract; the message names the place as a JSON path."""
 
 
-@frozen
+@frozen(eq=False)
 class Answer:
     """What a successful answer held.
 
@@ -83,7 +83,7 @@ class AnswerDecoder:
         raise AnswerError(problem)
 
 
-@frozen
+@frozen(eq=False)
 class _Subjects:
     counts: dict[str, int] | None = None
 

@@ -9,6 +9,10 @@ import attrs
 from cattrs import BaseConverter, BaseValidationError, Converter, cols, transform_error
 from cattrs.gen import make_dict_structure_fn
 
+from phota_async.codec.shapes import ShapeError
+
+__all__ = ["ShapeError", "structure"]
+
 T = TypeVar("T")
 StructureHook: TypeAlias = Callable[[Any, Any], Any]
 
@@ -21,10 +25,6 @@ _JSON_NAMES: dict[type, str] = {
     dict: "an object",
     type(None): "null",
 }
-
-
-class ShapeError(ValueError):
-    """A value has not the expected shape; the message holds paths such as ``$.counts``."""
 
 
 def structure(value: object, shape: type[T]) -> T:

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from attrs import field, frozen
 
-from phota_async.codec.converter import ShapeError, structure
+from phota_async.codec.shapes import ShapeError, structure
 from phota_async.errors import APIError, UnprocessableError, ValidationIssue, error_class
 
 MAX_BODY_BYTES = 64 * 1024
@@ -20,7 +20,7 @@ MAX_BODY_BYTES = 64 * 1024
 _SECONDS = re.compile(r"[0-9]{1,18}(?:\.[0-9]{0,18})?")
 
 
-@frozen
+@frozen(eq=False)
 class _Issue:
     msg: str
     loc: list[str | int] = field(factory=list[str | int])

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _PIECE_BYTES = 144 * 1024
 
 
-@frozen
+@frozen(eq=False)
 class RequestBody:
     """What one POST carries. `pieces` may be read again for each attempt."""
 

@@ -34,7 +34,7 @@ class _Stamp:
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
-@frozen
+@frozen(eq=False)
 class _File:
     path: Path
     stamp: _Stamp

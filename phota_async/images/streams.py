@@ -19,7 +19,7 @@ MAX_UNSEEKABLE_BYTES = 256 * 2**20
 """A stream that cannot be read twice is held in memory; one that goes on beyond this is refused."""
 
 
-@frozen
+@frozen(eq=False)
 class _Bytes:
     name: str
     view: memoryview = field(repr=False)
@@ -51,7 +51,7 @@ def open_bytes(image: object) -> Photo:
     return photo
 
 
-@frozen
+@frozen(eq=False)
 class _Seekable:
     name: str
     file: BinaryIO

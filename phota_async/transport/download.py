@@ -48,7 +48,7 @@ class Sink(Protocol):
         ...
 
 
-@frozen
+@frozen(eq=False)
 class Source:
     """What a download needs to know of the client."""
 
@@ -58,7 +58,7 @@ class Source:
     max_bytes: int
 
 
-@define
+@define(eq=False)
 class _Progress:
     """What was received so far, and how to ask for the rest."""
 

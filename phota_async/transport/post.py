@@ -38,7 +38,7 @@ _ID_CHARACTERS = 128
 _REMEMBERED_DATES = 100
 
 
-@frozen
+@frozen(eq=False)
 class Endpoint:
     """Where attempts go, and what bounds them."""
 
@@ -49,7 +49,7 @@ class Endpoint:
     max_response_bytes: int
 
 
-@frozen
+@frozen(eq=False)
 class Received:
     """What one good attempt brought."""
 
@@ -58,7 +58,7 @@ class Received:
     request_id: str | None
 
 
-@define
+@define(eq=False)
 class _Exchange:
     """What is known of an attempt while it goes on."""
 

@@ -28,7 +28,7 @@ def proxy_url(value: str) -> URL:
     return url
 
 
-@frozen
+@frozen(eq=False)
 class Proxies:
     """The proxies of one client.
 

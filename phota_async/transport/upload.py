@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPALIVE": 30, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
 
 
-@define
+@define(eq=False)
 class Flight:
     """How far one attempt got.
 

@@ -202,3 +202,8 @@ def test_a_dripping_answer_is_decoded_in_few_steps() -> None:
     stream.finish()
     assert len(stream.data) == 75_000
     assert held < 100_000
+
+
+def test_a_string_that_begins_with_a_long_run_of_line_breaks_is_read() -> None:
+    stream = streamed([b"\n" * 5000, b"aGVsbG8="])
+    assert (stream.data, stream.problem) == (b"hello", None)

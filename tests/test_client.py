@@ -22,12 +22,11 @@ async def test_a_retry_that_waited_too_long_for_its_slot_is_not_started(phota_sa
 
     phota_sandbox.script(answered_after(2.0), Fault(status=503, stall=0.5), answered_after(2.0))
     phota = PhotaClient("key", base_url=phota_sandbox.url, max_concurrency=1, retry=RetryPolicy(initial_wait=0))
-    data = photo.read_bytes()
     async with phota:
-        await phota.enhance(data)  # no call takes less than this one, as far as the client knows
-        refused = asyncio.create_task(phota.enhance(data, timeout=4.0))
+        await phota.enhance(photo)  # no call takes less than this one, as far as the client knows
+        refused = asyncio.create_task(phota.enhance(photo, timeout=4.0))
         await asyncio.to_thread(phota_sandbox.ledger.wait, lambda ledger: ledger.in_flight == 1)
-        other = asyncio.create_task(phota.enhance(data))  # it has the only slot when the refused one comes back for it
+        other = asyncio.create_task(phota.enhance(photo))  # it has the only slot when the refused one comes back for it
         with pytest.raises(DeadlineExceededError, match="no time for another attempt") as caught:
             await refused
         await other

@@ -13,11 +13,11 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any, TypeAlias
 
 import anyio
+from anyio.abc import ObjectReceiveStream
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from attrs import define
 
-from phota_async.errors import ACCOUNT_ERRORS, ImageError, PhotaError
-from phota_async.limiter import ClientClosedError
+from phota_async.errors import ACCOUNT_ERRORS, ClientClosedError, ImageError, PhotaError
 from phota_async.models import BatchResult, EnhanceResult, Outcome
 
 Enhance: TypeAlias = Callable[[Any], Awaitable[EnhanceResult]]
@@ -28,17 +28,18 @@ logger = logging.getLogger("phota_async")
 
 @asynccontextmanager
 async def stream(
-    photos: Photos, enhance: Enhance, workers: int
-) -> AsyncGenerator[MemoryObjectReceiveStream[Outcome], None]:
+    photos: Photos, enhance: Enhance, workers: int, gate: Gate | None = None
+) -> AsyncGenerator[Outcomes, None]:
     """Give the outcomes as they complete, one for each photo.
 
     Leaving the block early abandons what is in flight.
     """
+    gate = gate or Gate()
     send, receive = anyio.create_memory_object_stream[Outcome](0)
     # A task of its own rather than a task group around the yield: an error of the caller's block stays what it is.
-    running = asyncio.create_task(_Batch(photos, enhance, send).run(workers))
+    running = asyncio.create_task(_Batch(photos, enhance, send, gate).run(workers))
     try:
-        yield receive
+        yield Outcomes(receive, gate)
     finally:
         running.cancel()
         receive.close()
@@ -51,9 +52,9 @@ async def stream(
         raise bug
 
 
-async def gather(photos: Photos, enhance: Enhance, workers: int) -> BatchResult:
+async def gather(photos: Photos, enhance: Enhance, workers: int, gate: Gate | None = None) -> BatchResult:
     """Return all outcomes in input order."""
-    async with stream(photos, enhance, workers) as outcomes:
+    async with stream(photos, enhance, workers, gate) as outcomes:
         gathered = [outcome async for outcome in outcomes]
     gathered.sort(key=lambda outcome: outcome.index)
     return BatchResult(tuple(gathered))
@@ -82,18 +83,22 @@ class NotStartedError(Exception):
 
 @define(eq=False)
 class Gate:
-    """Through it goes each start of one batch, until an account's error closes it.
+    """Through it goes each start of one batch, until something closes it for good.
 
     Attributes:
-        closed_by: That error.
+        closed_by: What did, an account's error or the caller.
     """
 
-    closed_by: PhotaError | None = None
+    closed_by: Exception | None = None
 
-    def heed(self, error: PhotaError) -> None:
-        """Close for good if ``error`` is about the account."""
-        if isinstance(error, ACCOUNT_ERRORS) and self.closed_by is None:
-            self.closed_by = error
+    def close(self, reason: Exception) -> None:
+        """Let nothing through any more; the first reason stays."""
+        self.closed_by = self.closed_by or reason
+
+    def heed(self, error: Exception) -> None:
+        """Close if ``error`` is about the account."""
+        if isinstance(error, ACCOUNT_ERRORS):
+            self.close(error)
 
     def enter(self) -> None:
         """Do nothing while the gate is open.
@@ -105,15 +110,40 @@ class Gate:
             raise NotStartedError(self.closed_by)
 
 
+class Outcomes(ObjectReceiveStream[Outcome]):
+    """The outcomes of a batch as they complete: iterate over it, or `receive` one."""
+
+    def __init__(self, receive: MemoryObjectReceiveStream[Outcome], gate: Gate) -> None:
+        """Read from ``receive``."""
+        self._receive = receive
+        self._gate = gate
+
+    async def receive(self) -> Outcome:
+        """Return the next one.
+
+        Raises:
+            anyio.EndOfStream: That was all.
+        """
+        return await self._receive.receive()
+
+    async def aclose(self) -> None:
+        """Read no more; what is in flight still lands."""
+        self._receive.close()
+
+    def stop(self) -> None:
+        """Let nothing new start; what is in flight lands, the rest comes out with ``attempted=False``."""
+        self._gate.close(PhotaError("the batch was stopped before this photo's turn"))
+
+
 class _Batch:
-    def __init__(self, photos: Photos, enhance: Enhance, send: MemoryObjectSendStream[Outcome]) -> None:
+    def __init__(self, photos: Photos, enhance: Enhance, send: MemoryObjectSendStream[Outcome], gate: Gate) -> None:
         self._photos = photos
         self._enhance = enhance
         self._send = send
         self._taking = asyncio.Lock()
         self._taken = 0
         self._ended = False
-        self._stopped_by: Exception | None = None
+        self._gate = gate
 
     async def run(self, workers: int) -> None:
         async with self._send, AsyncExitStack() as stack:
@@ -147,16 +177,16 @@ class _Batch:
             return index, photo
 
     async def _outcome(self, index: int, photo: Any) -> Outcome:
-        if self._stopped_by is not None:
-            return Outcome(index, photo, error=self._stopped_by, attempted=False)
+        if self._gate.closed_by is not None:
+            return Outcome(index, photo, error=self._gate.closed_by, attempted=False)
         try:
             return Outcome(index, photo, result=await self._enhance(photo))
         except (NotStartedError, ClientClosedError) as error:
-            self._stopped_by = error.reason if isinstance(error, NotStartedError) else error
-            return Outcome(index, photo, error=self._stopped_by, attempted=False)
+            reason = error.reason if isinstance(error, NotStartedError) else error
+            self._gate.close(reason)
+            return Outcome(index, photo, error=reason, attempted=False)
         except PhotaError as error:
-            if isinstance(error, ACCOUNT_ERRORS):
-                self._stopped_by = self._stopped_by or error
+            self._gate.heed(error)
             return Outcome(index, photo, error=error)
         except Exception as error:
             # A bug. It is not allowed to take down the neighbours, which are being paid for.

@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 from attrs import define, field, frozen
 
-from phota_async.batch import Gate
+from phota_async.batch import Gate, NotStartedError
 from phota_async.codec.request import RequestBody
-from phota_async.errors import APIError, DeadlineExceededError, PhotaError
+from phota_async.errors import APIError, ClientClosedError, DeadlineExceededError, PhotaError
 from phota_async.images import open_photo
 from phota_async.limiter import Limiter, Slot
 from phota_async.models import EnhanceOptions, EnhanceResult
@@ -55,6 +55,7 @@ class Call:
     _flight: Flight | None = field(init=False, default=None)
     _maybe_charged: bool = field(init=False, default=False)
     _attempts: int = field(init=False, default=0)
+    _last: PhotaError | None = field(init=False, default=None)
 
     async def run(self, image: object) -> EnhanceResult:
         """Enhance one photo.
@@ -63,12 +64,16 @@ class Call:
             PhotaError: Any of the tree but `DownloadError`.
         """
         begun = asyncio.get_running_loop().time()
+        failure: Exception
         clock = asyncio.timeout(self.deadline)
         try:
             async with clock:
                 body = RequestBody.of(await open_photo(image), self.options)
                 retries = Retries(self.means.policy, self.means.on_retry, clock.when(), self._quickest)
                 received = await retries.run(lambda number: self._attempt(number, body, clock))
+        except (NotStartedError, ClientClosedError) as error:
+            # What an earlier attempt met, and may have cost, is the end of this call.
+            failure = self._last or error
         except PhotaError as error:
             self.gate.heed(error)
             raise
@@ -100,6 +105,7 @@ class Call:
             received = await self.means.poster.post(self.means.endpoint, body, flight)
         except PhotaError as error:
             flight.landed = True
+            self._last = error
             self._maybe_charged = self._maybe_charged or error.maybe_charged
             self._heed(error, slot)
             raise
@@ -142,7 +148,8 @@ class Call:
     def _too_late(self) -> DeadlineExceededError:
         in_flight = self._in_flight
         where = "with a request in flight" if in_flight else "with no request in flight"
-        error = DeadlineExceededError(f"the deadline of {self.deadline:g} s passed {where}", in_flight)
+        images = self._flight.images if in_flight and self._flight else ()
+        error = DeadlineExceededError(f"the deadline of {self.deadline:g} s passed {where}", in_flight, images)
         error.attempts = self._attempts
         error.maybe_charged = in_flight or self._maybe_charged
         return error

@@ -10,7 +10,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal, Self, TypeAlias, Unpack, overload
 
-from anyio.streams.memory import MemoryObjectReceiveStream
 from attrs import evolve
 from yarl import URL
 
@@ -24,7 +23,6 @@ from phota_async.models import (
     EnhanceKeywords,
     EnhanceOptions,
     EnhanceResult,
-    Outcome,
 )
 from phota_async.retry import RetryDetails, RetryPolicy
 from phota_async.settings import (
@@ -64,7 +62,8 @@ class PhotaClient:
         proxy: An http or https proxy for everything, ``""`` for none; by default ``HTTPS_PROXY``, ``HTTP_PROXY``,
             ``ALL_PROXY`` and ``NO_PROXY`` are obeyed as curl does.
         allow_http: Whether the key may go over plain http to a host that is not loopback.
-        session: An aiohttp session to send with, which stays yours to close; it belongs to one event loop.
+        session: An aiohttp session to send with, which stays yours to close; it belongs to one event loop. Keep it for
+            this client: a connection that you have left in its pool may be taken for a paid request, and be stale.
         trace_configs: aiohttp's hooks, for the sessions that the client opens. They see the request's headers.
         on_retry: Called with `RetryDetails` before each pause. What it raises is logged.
 
@@ -208,16 +207,17 @@ class PhotaClient:
             ValueError: An option is wrong; the message names it.
             ImageError: The directory cannot be read.
         """
-        enhance = self._enhancer(options)(await self._homes.here())
-        return await batch.gather(await _photos(photos), enhance, self._homes.plan.max_concurrency)
+        enhance, gate = self._enhancer(options)(await self._homes.here())
+        return await batch.gather(await _photos(photos), enhance, self._homes.plan.max_concurrency, gate)
 
     def enhance_stream(
         self, photos: Photos, **options: Unpack[EnhanceKeywords]
-    ) -> AbstractAsyncContextManager[MemoryObjectReceiveStream[Outcome]]:
+    ) -> AbstractAsyncContextManager[batch.Outcomes]:
         """Enhance many photos and give each `Outcome` as it completes; memory is bounded by ``max_concurrency``.
 
         ``async with phota.enhance_stream(photos) as outcomes: async for outcome in outcomes: ...``. Leaving the block
-        early abandons what is in flight, which may have been charged. Arguments are those of `enhance_many`.
+        early abandons what is in flight, which may have been charged; ``outcomes.stop()`` starts nothing new and lets
+        it land. Arguments are those of `enhance_many`.
         """
         return self._stream(photos, self._enhancer(options))
 
@@ -246,30 +246,30 @@ class PhotaClient:
 
     # ---- inside
 
-    def _enhancer(self, options: EnhanceKeywords) -> Callable[[Home], batch.Enhance]:
+    def _enhancer(self, options: EnhanceKeywords) -> Callable[[Home], tuple[batch.Enhance, batch.Gate]]:
         """Check the options of a batch, and return what gives its calls once its loop is known."""
         asked = EnhanceOptions(**{name: value for name, value in options.items() if name != "timeout"})  # type: ignore[arg-type]
         deadline = _deadline(options.get("timeout"), self._settings)
 
-        def on_loop(home: Home) -> batch.Enhance:
+        def on_loop(home: Home) -> tuple[batch.Enhance, batch.Gate]:
             means, gate = self._means(home), batch.Gate()
 
             def enhance(photo: object) -> Awaitable[EnhanceResult]:
                 # Not counted against max_queue: a batch is bounded by its own workers.
                 return Call(means, asked, deadline, bounded=False, gate=gate).run(photo)
 
-            return enhance
+            return enhance, gate
 
         return on_loop
 
     @asynccontextmanager
     async def _stream(
-        self, photos: Photos, enhancer: Callable[[Home], batch.Enhance]
-    ) -> AsyncGenerator[MemoryObjectReceiveStream[Outcome], None]:
+        self, photos: Photos, enhancer: Callable[[Home], tuple[batch.Enhance, batch.Gate]]
+    ) -> AsyncGenerator[batch.Outcomes, None]:
         # One home for the whole of it: a client that is closed meanwhile ends the batch instead of opening another.
-        enhance = enhancer(await self._homes.here())
+        enhance, gate = enhancer(await self._homes.here())
         workers = self._homes.plan.max_concurrency
-        async with batch.stream(await _photos(photos), enhance, workers) as outcomes:
+        async with batch.stream(await _photos(photos), enhance, workers, gate) as outcomes:
             yield outcomes
 
     def _means(self, home: Home) -> Means:
@@ -295,6 +295,8 @@ async def _photos(photos: Photos) -> Iterable[Any] | AsyncIterable[Any]:
         raise ValueError("photos must be a list, an iterable or a directory; for one photo there is enhance()")
     if isinstance(photos, str | os.PathLike):
         return await photos_in(Path(photos))
+    if not isinstance(photos, Iterable | AsyncIterable):
+        raise ValueError(f"photos must be a list, an iterable or a directory, not {photos!r}")
     return photos
 
 

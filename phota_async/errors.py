@@ -97,17 +97,28 @@ class DeadlineExceededError(PhotaError, TimeoutError):
 
     Attributes:
         outcome_unknown: Whether a paid request was in flight at that moment.
+        images: What had arrived intact by then.
     """
 
-    def __init__(self, message: str, outcome_unknown: bool = False) -> None:  # noqa: FBT001, FBT002  (pickle hands it back by position)
+    def __init__(
+        self,
+        message: str,
+        outcome_unknown: bool = False,  # noqa: FBT001, FBT002  (handed over by position, as pickle does)
+        images: tuple[EnhancedImage, ...] = (),
+    ) -> None:
         # One argument only: of two, OSError would make an errno and a strerror.
         super().__init__(message)
         self.outcome_unknown = outcome_unknown
+        self.images = images
         self.maybe_charged = outcome_unknown
 
 
 class OverloadedError(PhotaError):
     """``max_queue`` callers already wait for a slot. Nothing was sent."""
+
+
+class ClientClosedError(OverloadedError, RuntimeError):
+    """The client was closed while a call waited, or the session given to it is closed. Nothing was sent."""
 
 
 class DownloadError(PhotaError):

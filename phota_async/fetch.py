@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,8 +11,9 @@ from anyio import CancelScope, to_thread
 from attrs import define, field, frozen
 from yarl import URL
 
+from phota_async.codec.growing import Growing
 from phota_async.errors import DeadlineExceededError
-from phota_async.files import Partial
+from phota_async.files import Partial, placed
 from phota_async.models import EnhancedImage
 from phota_async.retry import Retries, RetryDetails, RetryPolicy
 from phota_async.transport.download import Download, Sink, Source
@@ -24,12 +26,12 @@ __all__ = ["Fetcher", "Source"]
 class _Memory:
     """Keeps the bytes in pieces."""
 
-    pieces: list[bytes] = field(factory=list[bytes])
+    content: Growing = field(factory=Growing)
 
     async def write(self, offset: int, data: bytes) -> None:
         if not offset:
-            self.pieces.clear()
-        self.pieces.append(data)
+            self.content.clear()
+        self.content.append(data)
 
 
 @frozen(eq=False)
@@ -60,7 +62,7 @@ class Fetcher:
         """
         sink = _Memory()
         await self._fetch(link, sink)
-        return EnhancedImage(await to_thread.run_sync(b"".join, sink.pieces))
+        return EnhancedImage(sink.content.take())
 
     async def file(self, link: URL | str, target: Path) -> Path:
         """Fetch ``link`` to ``target`` and return it: whole under that name, or not at all.
@@ -70,14 +72,14 @@ class Fetcher:
             DeadlineExceededError: The overall time-out passed.
             OSError: The file cannot be written.
         """
-        partial = Partial(target)
+        partial = Partial(await to_thread.run_sync(placed, target, _name(link)))
         try:
             await self._fetch(link, _Disk(partial))
             await to_thread.run_sync(partial.finish)
         finally:
             with CancelScope(shield=True):
                 await to_thread.run_sync(partial.discard)
-        return target
+        return partial.target
 
     async def _fetch(self, link: URL | str, sink: Sink) -> None:
         download = Download(self.session, self.source, link, sink)
@@ -93,3 +95,8 @@ class Fetcher:
             late = DeadlineExceededError(f"the deadline of {overall or 0:g} s passed during a download")
             failure = late if clock.expired() else error
         raise failure
+
+
+def _name(link: URL | str) -> str:
+    # Only the last part of the path: nothing that a link says leads out of the folder.
+    return re.sub(r"[^\w.-]", "_", re.split(r"[?#]", str(link))[0].rpartition("/")[2]).lstrip(".") or "image"

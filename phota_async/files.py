@@ -37,6 +37,19 @@ def _save(path: str, data: bytes, extension: str) -> Path:
     return target
 
 
+def placed(target: Path, name: str) -> Path:
+    """Return where a file goes that is asked to go to ``target``; parents that are missing are made. Blocks.
+
+    Args:
+        target: A file name, or a directory that exists.
+        name: What to call the file inside a directory.
+    """
+    if target.is_dir():
+        return target / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return target
+
+
 class Partial:
     """A file on its way to ``target``: written in pieces, then `finish`-ed under its name or discarded.
 

@@ -52,7 +52,8 @@ class Home:
         self._opened = AsyncExitStack()
         self.poster = Poster(plan.session or self._own(open_session(plan.trace_configs)))
         self._downloads: Session | None = None
-        self._own_hosts: set[str] = set()
+        # A proxy may well be a private host; what lies behind it is resolved by the proxy, out of reach of any check.
+        self._own_hosts: set[str] = plan.proxies.hosts()
 
     def downloads(self, own: URL) -> Session:
         """Return the session for signed links; never the injected one, which may carry the account's cookies.
@@ -107,10 +108,13 @@ class Homes:
 
     async def leave(self) -> None:
         """Let what is in flight on the running loop land, and close its home."""
-        with self._lock:
-            home = self._by_loop.pop(asyncio.get_running_loop(), None)
+        loop = asyncio.get_running_loop()
+        home = self._by_loop.get(loop)
         if home is not None:
             try:
+                # It stays the loop's home meanwhile, so that a call that comes too late is refused and opens no other.
                 await home.limiter.drain()
             finally:
+                with self._lock:
+                    self._by_loop.pop(loop, None)
                 await home.aclose()

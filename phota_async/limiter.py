@@ -11,16 +11,12 @@ import asyncio
 
 from attrs import frozen
 
-from phota_async.errors import OverloadedError
+from phota_async.errors import ClientClosedError, OverloadedError
 
 CUT = 0.7
 """What a refusal leaves of the width."""
 
 _CLOSED = "the client was closed while this call waited"
-
-
-class ClientClosedError(RuntimeError):
-    """The client was closed while a call waited; nothing was sent for that attempt."""
 
 
 @frozen(eq=False)
@@ -52,7 +48,7 @@ class Limiter:
         self._loop = asyncio.get_running_loop()
         self._greatest = max_concurrency
         self._max_queue = max_queue
-        self._queue: dict[asyncio.Future[None], None] = {}  # in order, and a waiter that gives up leaves at once
+        self._queue: dict[asyncio.Future[None], bool] = {}  # in order, and a waiter that gives up leaves at once
         self._last_cut = float("-inf")
         self._held_until = float("-inf")
         self._alarm: asyncio.TimerHandle | None = None
@@ -126,12 +122,13 @@ class Limiter:
         return self.in_flight < int(self.width) and self._loop.time() >= self._held_until
 
     async def _wait(self, *, bounded: bool) -> None:
-        if bounded and self._max_queue is not None and self.waiting >= self._max_queue:
+        # Those of a batch wait too, but they are bounded by its workers and take nobody's place.
+        if bounded and self._max_queue is not None and (callers := sum(self._queue.values())) >= self._max_queue:
             raise OverloadedError(
-                f"{self.waiting} calls already wait for one of {int(self.width)} slots (max_queue={self._max_queue})"
+                f"{callers} calls already wait for one of {int(self.width)} slots (max_queue={self._max_queue})"
             )
         waiter = self._loop.create_future()
-        self._queue[waiter] = None
+        self._queue[waiter] = bounded
         self._admit()
         try:
             await waiter

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import ipaddress
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,7 +11,7 @@ from yarl import URL
 
 from phota_async.errors import without_query
 from phota_async.retry import RetryDetails, RetryPolicy
-from phota_async.transport.proxies import Proxies, proxy_url
+from phota_async.transport.proxies import Proxies, is_loopback, proxy_url
 from phota_async.transport.session import Timeout
 
 DEFAULT_BASE_URL = "https://api.photalabs.com/v1/phota"
@@ -82,7 +81,7 @@ class Settings:
     allow_http: bool = field(validator=_a(bool))
 
     def __attrs_post_init__(self) -> None:
-        if self.base_url.scheme == "http" and not self.allow_http and not _is_loopback(self.base_url.host or ""):
+        if self.base_url.scheme == "http" and not self.allow_http and not is_loopback(self.base_url.host or ""):
             raise ValueError("base_url must be https, because the key goes there; allow_http=True permits plain http")
 
 
@@ -100,11 +99,4 @@ def proxies(value: str | URL | None, environment: Mapping[str, str]) -> Proxies:
         return Proxies(environment)
     if not isinstance(value, str | URL):
         raise ValueError(f"proxy must be a URL, an empty string or None, not {value!r}")
-    return Proxies({"all": str(proxy_url(str(value)))} if str(value) else {})
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")  # RFC 6761, section 6.3
+    return Proxies({"all": str(proxy_url(str(value)))} if str(value) else {}, spares_loopback=False)

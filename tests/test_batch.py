@@ -14,13 +14,13 @@ import pytest
 from phota_async.batch import Gate, gather, stream
 from phota_async.errors import (
     AuthenticationError,
+    ClientClosedError,
     ConnectionFailedError,
     ImageError,
     InsufficientCreditsError,
     PhotaError,
     ServiceUnavailableError,
 )
-from phota_async.limiter import ClientClosedError
 from phota_async.models import EnhanceResult, Outcome
 
 
@@ -434,14 +434,13 @@ async def test_several_readers_share_the_outcomes() -> None:
     seen: list[Outcome] = []
 
     async def drain(outcomes: Any) -> None:
-        async with outcomes:
-            async for outcome in outcomes:
-                seen.append(outcome)
-                await asyncio.sleep(0)
+        async for outcome in outcomes:
+            seen.append(outcome)
+            await asyncio.sleep(0)
 
     async with stream(range(20), good, 4) as outcomes, asyncio.TaskGroup() as group:
         for _ in range(3):
-            group.create_task(drain(outcomes.clone()))
+            group.create_task(drain(outcomes))
     assert sorted(outcome.index for outcome in seen) == list(range(20))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import re
@@ -20,6 +21,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from phota_async import PhotaClient
 from phota_async.cli.job import Job, run
 from phota_async.cli.progress import Counts, shown
 from phota_async.models import EnhanceOptions
@@ -243,6 +245,101 @@ async def test_a_cancelled_run_passes_the_cancellation_on(
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+IMAGE = base64.b64encode((PHOTOS / "chelsea.png").read_bytes()).decode()
+
+
+def answering(*images: str, links: tuple[str, ...] = ()) -> Fault:
+    body = {"images": images, "download_urls": links, "known_subjects": None}
+    return Fault(status=200, body=json.dumps(body).encode())
+
+
+async def link_of(box: Sandbox) -> str:
+    async with PhotaClient("key", base_url=box.url) as client:
+        return (await client.enhance(PHOTOS / "coffee.png", response_mode="urls")).download_urls[0]
+
+
+async def test_links_that_came_in_place_of_images_are_fetched(
+    photos: Path, tmp_path: Path, phota_sandbox: Sandbox
+) -> None:
+    link = await link_of(phota_sandbox)
+    phota_sandbox.script(answering(links=(link,)), answering(links=("https://[::1]/x.png",)))
+    done = await asyncio.to_thread(phota, "enhance", photos, "-o", tmp_path / "out", "-j", "1", box=phota_sandbox)
+    assert done.returncode == 3
+    assert (tmp_path / "out" / "chelsea.png").read_bytes().startswith(b"\x89PNG")
+    assert "the link leads to an address that is not public" in done.stderr
+    assert "1 enhanced, 1 failed, 0.24 USD" in done.stderr
+
+
+def test_fewer_images_than_asked_for_are_told_and_not_bought_again(
+    photos: Path, tmp_path: Path, phota_sandbox: Sandbox
+) -> None:
+    phota_sandbox.script(answering(IMAGE))
+    for words in ("1 of 2 images came", "1 skipped"):
+        done = phota("enhance", photos / "chelsea.png", "-o", tmp_path / "out", "-n", "2", box=phota_sandbox)
+        assert (done.returncode, words in done.stderr) == (0, True)
+    assert len(phota_sandbox.ledger.requests) == 1
+
+
+def test_an_image_in_another_format_is_kept_and_not_bought_again(
+    photos: Path, tmp_path: Path, phota_sandbox: Sandbox
+) -> None:
+    phota_sandbox.script(answering(IMAGE))
+    for _ in range(2):
+        done = phota("enhance", photos / "chelsea.png", "-o", tmp_path / "out", "--format", "jpg", box=phota_sandbox)
+        assert done.returncode == 0
+    assert (tmp_path / "out" / "chelsea.png").exists()
+    assert len(phota_sandbox.ledger.requests) == 1
+
+
+def test_images_that_came_intact_with_a_broken_answer_are_saved(
+    photos: Path, tmp_path: Path, phota_sandbox: Sandbox
+) -> None:
+    phota_sandbox.script(answering(IMAGE, "***"), answering(IMAGE, "***"))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "trip").write_text("a file where a folder is needed")
+    done = phota("enhance", photos, "-o", tmp_path / "out", "-n", "2", "-j", "1", box=phota_sandbox)
+    assert (tmp_path / "out" / "chelsea-1.png").exists()
+    assert "saved from an answer that failed" in done.stderr
+    assert "cannot write to" in done.stderr
+    assert done.returncode == 1
+
+
+def test_a_reader_that_leaves_costs_nothing(photos: Path, tmp_path: Path, phota_sandbox: Sandbox) -> None:
+    phota_sandbox.script(Fault(stall=0.5))
+    with running("enhance", photos, "-o", tmp_path / "out", "-j", "1", "--json", box=phota_sandbox) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.wait() == 0
+    assert phota_sandbox.ledger.charged_images == len(list((tmp_path / "out").rglob("*.png"))) == 2
+
+
+def test_a_name_that_is_not_unicode_is_no_obstacle(tmp_path: Path, phota_sandbox: Sandbox) -> None:
+    source = tmp_path / os.fsdecode(b"caf\xe9.png")
+    shutil.copy(PHOTOS / "chelsea.png", source)
+    done = phota("enhance", source, "-o", tmp_path / "out", box=phota_sandbox, env={"PYTHONIOENCODING": "utf-8:strict"})
+    assert done.returncode == 0
+    assert "\\udce9" in done.stdout
+
+
+def test_after_an_interrupt_nothing_is_bought_that_waited(photos: Path, tmp_path: Path, phota_sandbox: Sandbox) -> None:
+    phota_sandbox.script(*[Fault(status=503, retry_after=3)] * 2)
+    with running("enhance", photos, "-o", tmp_path / "out", "-j", "2", "-v", box=phota_sandbox) as process:
+        assert process.stderr is not None
+        heard = ""
+        while heard.count("attempt 1 failed") < 2:
+            heard += process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate()
+    assert process.returncode == 130
+    assert "0 enhanced, 2 failed" in told
+    assert (len(phota_sandbox.ledger.requests), phota_sandbox.ledger.charged_images) == (2, 0)
+
+
+def test_an_empty_profile_id_is_wrong_usage(photos: Path, tmp_path: Path) -> None:
+    done = phota("enhance", photos, "-o", tmp_path / "out", "--profile-id", "", "--sandbox")
+    assert (done.returncode, "profile_ids must hold strings" in done.stderr) == (2, True)
 
 
 def test_a_terminal_gets_a_live_bar(photos: Path, tmp_path: Path, phota_sandbox: Sandbox) -> None:

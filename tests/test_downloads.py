@@ -311,22 +311,29 @@ async def test_a_download_is_bounded_by_max_response_bytes(tmp_path: Path, frami
     assert await files_in(tmp_path) == []
 
 
-async def test_a_directory_as_the_target_fails_and_leaves_nothing(tmp_path: Path) -> None:
-    await asyncio.to_thread((tmp_path / "sub").mkdir)
+async def test_a_directory_as_the_target_gets_a_file_named_as_the_link(tmp_path: Path) -> None:
     async with RawServer(answering(png())) as server, client(server) as phota:
-        with pytest.raises(OSError, match="directory"):
-            await phota.download(link(server), to=tmp_path / "sub")
-    assert await files_in(tmp_path) == ["sub"]
-    assert await files_in(tmp_path / "sub") == []
+        saved = await phota.download(link(server), to=tmp_path)
+    assert saved.parent == tmp_path
+    assert await files_in(tmp_path) == [saved.name]
+    assert await asyncio.to_thread(saved.read_bytes) == IMAGE
 
 
-async def test_a_missing_folder_fails_at_once_and_leaves_nothing(tmp_path: Path) -> None:
+async def test_missing_folders_are_made(tmp_path: Path) -> None:
     async with RawServer(answering(png())) as server, client(server) as phota:
-        with pytest.raises(FileNotFoundError) as caught:
-            await phota.download(link(server), to=tmp_path / "sub" / "x.png")
-        assert server.connections <= 1
-    assert await files_in(tmp_path) == []
-    assert not any(type(one).__module__.startswith("aiohttp") for one in chain(caught.value))
+        saved = await phota.download(link(server), to=tmp_path / "a" / "b" / "x.png")
+    assert saved == tmp_path / "a" / "b" / "x.png"
+    assert await asyncio.to_thread(saved.read_bytes) == IMAGE
+
+
+async def test_a_proxy_may_be_a_private_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refusal = b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"
+    async with RawServer(answering(refusal)) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url.replace("127.0.0.1", "localhost"))
+        async with PhotaClient("key", retry=RetryPolicy(max_attempts=1)) as phota:
+            with pytest.raises(DownloadError, match="the proxy refused to connect"):
+                await phota.download("https://cdn.example.com/x.png", to=tmp_path)
+        assert proxy.connections == 1
 
 
 async def test_a_full_disk_fails_at_once() -> None:

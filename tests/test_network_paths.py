@@ -14,10 +14,18 @@ import pytest
 import trustme
 from attrs import define, field
 
-from phota_async import ConnectionFailedError, PhotaClient, RetryPolicy
+from phota_async import (
+    ConnectionFailedError,
+    DeadlineExceededError,
+    OverloadedError,
+    PhotaClient,
+    RateLimitedError,
+    RetryPolicy,
+)
 from phota_async.codec.request import RequestBody
-from phota_async.images import RemotePhoto
-from phota_async.sandbox import Sandbox
+from phota_async.images import RemotePhoto, open_photo
+from phota_async.models import EnhanceOptions
+from phota_async.sandbox import Fault, Sandbox
 from phota_async.transport.border import in_plain_words
 from phota_async.transport.upload import Flight, Upload, keep_alive
 
@@ -115,28 +123,111 @@ async def test_an_injected_session_brings_its_own_trust(box: Sandbox, photo: Pat
     assert box.ledger.requests[0].connection == "close"
 
 
-@pytest.mark.parametrize("how", ["argument", "environment"])
-async def test_a_plain_request_goes_through_the_proxy(
-    how: str, box: Sandbox, photo: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with Relay(port_of(box.url)).open() as relay:
-        if how == "environment":
-            monkeypatch.setenv("HTTP_PROXY", relay.url)
-        proxy = relay.url if how == "argument" else None
-        async with PhotaClient("key", base_url=box.url, proxy=proxy) as phota:
-            await phota.enhance(photo)
+async def test_a_plain_request_goes_through_the_proxy_that_is_asked_for(box: Sandbox, photo: Path) -> None:
+    async with Relay(port_of(box.url)).open() as relay, PhotaClient("key", base_url=box.url, proxy=relay.url) as phota:
+        await phota.enhance(photo)
     assert relay.heads[0].startswith(f"POST {box.url}/enhance HTTP/1.1\r\n".encode())
     assert box.ledger.charged_images == 1
 
 
-@pytest.mark.parametrize("how", ["argument", "no_proxy"])
-async def test_no_proxy_is_no_proxy(how: str, box: Sandbox, photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("proxy", ["", None])
+async def test_loopback_is_not_proxied_because_the_environment_says_so(
+    proxy: str | None, box: Sandbox, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
-    if how == "no_proxy":
-        monkeypatch.setenv("no_proxy", "localhost,127.0.0.0/8")
-    async with PhotaClient("key", base_url=box.url, proxy="" if how == "argument" else None) as phota:
+    async with PhotaClient("key", base_url=box.url, proxy=proxy) as phota:
         await phota.enhance(photo)
     assert box.ledger.charged_images == 1
+
+
+async def test_more_calls_than_a_pool_holds_are_in_flight_at_once(box: Sandbox, photo: Path) -> None:
+    answers = [Fault(status=200, body=b'{"images":["aGVsbG8="]}', stall=2.0)] * 120
+    box.script(*answers)
+    async with PhotaClient("key", base_url=box.url, max_concurrency=120) as phota:
+        batch = await phota.enhance_many([photo] * 120)
+    assert len(batch.succeeded) == 120
+    assert box.ledger.widest > 100
+
+
+async def test_a_retry_after_beyond_the_bound_holds_no_other_call_longer(box: Sandbox, photo: Path) -> None:
+    box.script(Fault(status=429, retry_after=100_000))
+    policy = RetryPolicy(max_retry_after=0.2)
+    async with PhotaClient("key", base_url=box.url, retry=policy) as phota:
+        with pytest.raises(RateLimitedError):
+            await phota.enhance(photo)
+        await phota.enhance(photo, timeout=30)
+    assert box.ledger.charged_images == 1
+
+
+async def test_a_deadline_that_passes_with_images_here_hands_them_over(photo: Path) -> None:
+    body = b'{"images":["aGVsbG8=","aGVs'
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + body
+
+    async def stalling(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0]))
+        writer.write(answer)
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(stalling, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with PhotaClient("key", base_url=f"http://127.0.0.1:{port}") as phota:
+            with pytest.raises(DeadlineExceededError) as caught:
+                await phota.enhance(photo, timeout=1)
+    assert caught.value.outcome_unknown
+    assert [image.data for image in caught.value.images] == [b"hello"]
+
+
+async def test_a_refusal_whose_words_stall_is_known_to_be_uncharged(photo: Path) -> None:
+    async def stalling(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0]))
+        writer.write(b"HTTP/1.1 402 Payment Required\r\nContent-Length: 1000\r\n\r\n{")
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(stalling, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with PhotaClient("key", base_url=f"http://127.0.0.1:{port}") as phota:
+            with pytest.raises(DeadlineExceededError) as caught:
+                await phota.enhance(photo, timeout=1)
+    assert not caught.value.maybe_charged
+
+
+async def test_a_closed_session_is_told_in_our_words(box: Sandbox, photo: Path) -> None:
+    session = aiohttp.ClientSession()
+    await session.close()
+    async with PhotaClient("key", base_url=box.url, session=session) as phota:
+        with pytest.raises(OverloadedError, match="session given to the client is closed"):
+            await phota.enhance(photo)
+
+
+@pytest.mark.parametrize("photos", [None, 5])
+async def test_what_cannot_be_iterated_is_no_batch(photos: object) -> None:
+    async with PhotaClient("key") as phota:
+        with pytest.raises(ValueError, match="photos must be"):
+            await phota.enhance_many(photos)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def test_a_request_counts_as_sent_from_before_its_last_byte_is_handed_over() -> None:
+    flight, seen = Flight(on_arrival=lambda: None), list[bool]()
+
+    class Protocol:
+        def force_close(self) -> None:
+            """Do what aiohttp's does: nothing here."""
+
+    class Writer:
+        transport = None
+        protocol = Protocol()
+
+        async def write(self, _: bytes) -> None:
+            seen.append(flight.whole)
+
+    photo = await open_photo(b"\xff\xd8\xff" + b"x" * 200_000)
+    body = RequestBody.of(photo, EnhanceOptions())
+    await Upload(body, flight).write(Writer())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    assert seen == [False, True]
 
 
 async def test_an_https_request_tunnels_through_the_proxy_with_the_key_inside(box: Sandbox, photo: Path) -> None:

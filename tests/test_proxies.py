@@ -11,7 +11,18 @@ PROXY = "http://proxy.example:3128"
 
 
 def through(no_proxy: str, url: str) -> bool:
-    return Proxies({"https": PROXY, "http": PROXY, "no": no_proxy}).for_url(URL(url)) is not None
+    proxies = Proxies({"https": PROXY, "http": PROXY, "no": no_proxy}, spares_loopback=False)
+    return proxies.for_url(URL(url)) is not None
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "[::1]", "localhost", "box.localhost"])
+def test_loopback_is_never_proxied_by_the_environment(host: str) -> None:
+    assert Proxies({"http": PROXY}).for_url(URL(f"http://{host}:8321/v1")) is None
+
+
+def test_the_hosts_of_all_proxies_are_known() -> None:
+    found = Proxies({"http": "proxy.example:1", "all": "https://[::1]:2", "https": "socks5://x", "no": "y"}).hosts()
+    assert found == {"proxy.example", "::1"}
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from contextlib import suppress
+from io import TextIOWrapper
 from pathlib import Path
+from typing import cast
 
 import click
 from rich.console import Console
@@ -73,10 +76,14 @@ def enhance(  # noqa: PLR0913  (one for each option)
     SRC is a file or a folder; sub-folders are searched too and kept below the output folder.
     """
     console = Console(stderr=True)
+    cast("TextIOWrapper", sys.stdout).reconfigure(errors="backslashreplace")  # a file's name need not be Unicode
     _log_to(console, verbosity)
-    options = EnhanceOptions(
-        prompt=prompt, profile_ids=profile_ids, num_output_images=count, output_format=output_format
-    )
+    try:
+        options = EnhanceOptions(
+            prompt=prompt, profile_ids=profile_ids, num_output_images=count, output_format=output_format
+        )
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
     job = Job(
         sources=sources, output=output, options=options, jobs=jobs, sandbox=sandbox, base_url=base_url, as_json=as_json
     )

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from io import StringIO
 from pathlib import Path, PurePath
 from types import FrameType
 from typing import Any, cast
@@ -16,12 +17,14 @@ from attrs import define, field, frozen
 from rich.console import Console
 from rich.markup import escape
 
+from phota_async.batch import Outcomes
 from phota_async.cli.progress import Counts, shown
 from phota_async.client import PhotaClient
-from phota_async.errors import ACCOUNT_ERRORS, ImageError
+from phota_async.errors import ACCOUNT_ERRORS, DownloadError, ImageError
 from phota_async.files import existing, writable
+from phota_async.formats import EXTENSIONS
 from phota_async.images import photos_in
-from phota_async.models import EnhanceOptions, EnhanceResult, Outcome
+from phota_async.models import EnhancedImage, EnhanceOptions, EnhanceResult, Outcome
 from phota_async.naming import Names, numbered
 
 PRICE_USD = 0.12  # an output image (release notes v0.6.0)
@@ -60,11 +63,13 @@ async def run(job: Job, console: Console) -> int:
     """Run ``job`` and return the exit code."""
     try:
         items = await _items(job)
-        await writable(job.output)
+        if items:
+            await writable(job.output)
     except (ImageError, OSError) as error:
         return could_not_run(console, str(error))
     if not items:
-        return could_not_run(console, "there is no photo among the sources (JPEG, PNG, WebP or HEIC)")
+        why = "there is no photo among the sources (JPEG, PNG, WebP or HEIC), those in the output folder apart"
+        return could_not_run(console, why)
     async with AsyncExitStack() as stack:
         try:
             client = await stack.enter_async_context(_client(job, console))
@@ -113,16 +118,19 @@ class _Run:
     _taken: int = field(init=False, default=0)
     _account: Exception | None = field(init=False, default=None)
     _disk: OSError | None = field(init=False, default=None)
+    _outcomes: Outcomes | None = field(init=False, default=None)
+    _mute: bool = field(init=False, default=False)
     _refresh: Callable[[], None] = field(init=False, default=lambda: None)
 
     async def enhance(self, client: PhotaClient, items: list[_Item]) -> int:
-        there = await existing([target for item in items for target in item.targets])
+        there = await existing([place for item in items for target in item.targets for place in _places(target)])
         with shown(self.counts, self.console) as self._refresh, self._signals():
             todo = [item for item in items if not self._skip(item, there)]
             try:
                 async with client.enhance_stream(self._photos(todo), **_keywords(self.job.options)) as outcomes:
+                    self._outcomes = outcomes
                     async for outcome in outcomes:
-                        await self._landed(outcome, todo[outcome.index])
+                        await self._landed(client, outcome, todo[outcome.index])
             except asyncio.CancelledError:
                 if not self._interrupted:
                     raise
@@ -144,54 +152,96 @@ class _Run:
             self._refresh()
             yield item.source
 
+    def _stop(self) -> None:
+        self._stopped = True
+        if self._outcomes is not None:
+            # Also those that wait for a slot or in a retry pause.
+            self._outcomes.stop()
+
     def _skip(self, item: _Item, there: set[Path]) -> bool:
-        if not there.issuperset(item.targets):
+        # Any image of it, in whatever format it came: what was bought once is not bought again.
+        found = [place for target in item.targets for place in _places(target) if place in there]
+        if not found:
             return False
         self.counts.skipped += 1
-        self._report(item, "skipped", outputs=[str(target) for target in item.targets])
+        self._report(item, "skipped", outputs=[str(place) for place in found])
         return True
 
-    async def _landed(self, outcome: Outcome, item: _Item) -> None:
+    async def _landed(self, client: PhotaClient, outcome: Outcome, item: _Item) -> None:
         self.counts.in_flight -= 1
         if not outcome.attempted:
             self._report(item, "not_attempted")
         elif outcome.result is not None:
-            await self._save(outcome.result, item)
+            await self._save(client, outcome.result, item)
         else:
-            self._failed(cast("Exception", outcome.error), item)
+            error = cast("Exception", outcome.error)
+            await self._rescue(getattr(error, "images", ()), item)
+            self._failed(error, item)
         self._refresh()
 
-    async def _save(self, result: EnhanceResult, item: _Item) -> None:
-        price = PRICE_WITH_SUBJECT_USD if result.known_subjects else PRICE_USD
-        self.counts.spent_usd += price * len(result.images)
-        targets = [
-            target.with_suffix(image.extension) for target, image in zip(item.targets, result.images, strict=False)
-        ]
+    async def _save(self, client: PhotaClient, result: EnhanceResult, item: _Item) -> None:
+        count = len(result.images) or len(result.download_urls)
+        price = PRICE_WITH_SUBJECT_USD if any(result.known_subjects.values()) else PRICE_USD
+        self.counts.spent_usd += price * count
+        saved: list[Path] = []
         try:
-            for target, image in zip(targets, result.images, strict=False):
-                await image.save(target)
-        except OSError as error:
-            # The disk's failure will be the next photo's as well.
-            self._disk, self._stopped = error, True
+            for target, image in zip(item.targets, result.images, strict=False):
+                saved.append(await image.save(target.with_suffix(image.extension)))
+            # The service may answer with links where images were asked for; they are paid for all the same.
+            for target, link in zip(item.targets, result.download_urls, strict=False):
+                saved.append(await client.download(link, to=target))
+        except DownloadError as error:
             self._failed(error, item)
             return
+        except OSError as error:
+            # The disk's failure will be the next photo's as well.
+            self._disk = error
+            self._stop()
+            self._failed(error, item)
+            return
+        if count < len(item.targets):
+            self.console.print(
+                f"{escape(str(item.source))}: {count} of {len(item.targets)} images came", soft_wrap=True
+            )
         self.counts.enhanced += 1
-        self._report(item, "enhanced", outputs=[str(target) for target in targets], request_id=result.request_id)
+        self._report(item, "enhanced", outputs=[str(path) for path in saved], request_id=result.request_id)
+
+    async def _rescue(self, images: tuple[EnhancedImage, ...], item: _Item) -> None:
+        """Save what came intact with an answer that failed: it is most likely paid for."""
+        for target, image in zip(item.targets, images, strict=False):
+            try:
+                path = await image.save(target.with_suffix(image.extension))
+            except OSError as error:
+                self._disk = error
+                self._stop()
+                return
+            self.console.print(f"saved from an answer that failed: {escape(str(path))}", soft_wrap=True)
 
     def _failed(self, error: Exception, item: _Item) -> None:
         maybe_charged = bool(getattr(error, "maybe_charged", False))
         self.counts.failed += 1
         self.counts.unknown += maybe_charged
         if isinstance(error, ACCOUNT_ERRORS):
-            self._account, self._stopped = self._account or error, True
+            self._account = self._account or error
+            self._stop()
         self.console.print(f"[red]failed[/] {escape(str(item.source))}: {escape(str(error))}", soft_wrap=True)
         self._report(item, "failed", error=f"{type(error).__name__}: {error}", maybe_charged=maybe_charged)
 
     def _report(self, item: _Item, status: str, **facts: Any) -> None:
         if self.job.as_json:
-            print(json.dumps({"source": str(item.source), "status": status, **facts}), flush=True)  # noqa: T201  (stdout is for results)
+            self._print(json.dumps({"source": str(item.source), "status": status, **facts}))
         elif status == "enhanced" and not sys.stdout.isatty():
-            print(*facts["outputs"], sep="\n", flush=True)  # noqa: T201
+            self._print(*facts["outputs"])
+
+    def _print(self, *lines: str) -> None:
+        if self._mute:
+            return
+        try:
+            print(*lines, sep="\n", flush=True)  # noqa: T201  (stdout is for results)
+        except OSError:
+            # Whoever read it has gone. What is paid for is still worth landing.
+            self._mute = True
+            sys.stdout = StringIO()
 
     def _end(self) -> int:
         counts = self.counts
@@ -213,7 +263,7 @@ class _Run:
                 name: getattr(counts, name) for name in ("enhanced", "failed", "skipped", "not_attempted", "unknown")
             }
             summary = {**facts, "spent_usd": round(counts.spent_usd, 2), "elapsed": round(counts.elapsed, 3)}
-            print(json.dumps({"summary": summary, "exit_code": code}), flush=True)  # noqa: T201
+            self._print(json.dumps({"summary": summary, "exit_code": code}))
         return code
 
     def _code(self) -> int:
@@ -236,7 +286,8 @@ class _Run:
             if self._interrupted and task is not None:
                 task.cancel()
                 return
-            self._stopped = self._interrupted = True
+            self._interrupted = True
+            self._stop()
             self.console.print("stopping: what is paid for will land; press Ctrl-C again to stop at once")
 
         def heard(_number: int, _frame: FrameType | None) -> None:
@@ -257,3 +308,8 @@ def _keywords(options: EnhanceOptions) -> Any:
         "num_output_images": options.num_output_images,
         "output_format": options.output_format,
     }
+
+
+def _places(target: Path) -> list[Path]:
+    """Where an image that was asked for as ``target`` may stand, by the format that it came in."""
+    return [target, *(target.with_suffix(extension) for extension in (*EXTENSIONS.values(), ".bin"))]

@@ -84,7 +84,7 @@ class Download:
             # A str is taken as it is: to quote it anew would break its signature.
             url = URL(link, encoded=isinstance(link, str) and _PLAIN.fullmatch(link) is not None)
             self._url = url if url.port else URL()  # asking for the port is what checks it
-        except ValueError:
+        except (TypeError, ValueError):
             self._url = URL()
 
     async def attempt(self) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 
 import aiohttp
 from aiohttp import hdrs
@@ -17,10 +18,12 @@ from phota_async.codec.error_answer import MAX_BODY_BYTES, api_error
 from phota_async.codec.request import RequestBody
 from phota_async.errors import (
     APIError,
+    ClientClosedError,
     ConnectionFailedError,
     OutcomeUnknownError,
     PhotaError,
     ResponseFormatError,
+    error_class,
 )
 from phota_async.models import EnhancedImage
 from phota_async.transport.border import FOREIGN, in_plain_words
@@ -62,7 +65,6 @@ class Received:
 class _Exchange:
     """What is known of an attempt while it goes on."""
 
-    decoder: AnswerDecoder = field(factory=AnswerDecoder)
     request_id: str | None = None
     accepted: bool = False
 
@@ -85,24 +87,26 @@ class Poster:
             ResponseFormatError: A success that does not keep the contract.
             APIError: Any other answer.
         """
+        if self._session.closed:
+            raise ClientClosedError("the session given to the client is closed")
         exchange, upload = _Exchange(), Upload(body, flight)
         failure: PhotaError
         try:
             async with asyncio.timeout(endpoint.timeout.attempt) as clock:
-                answer = await self._exchange(endpoint, upload, exchange, clock)
+                answer = await self._exchange(endpoint, upload, exchange, flight, clock)
         except FOREIGN as error:
             failure = upload.failure or _connection_error(error, endpoint, sent=flight.whole or exchange.accepted)
         except (AnswerError, EncodingError) as error:
             failure = ResponseFormatError(f"the service's answer is unusable: {error}", exchange.request_id)
         else:
             flight.arrive()
-            return Received(_images(answer.images), answer, exchange.request_id)
+            return Received(tuple(map(EnhancedImage, answer.images)), answer, exchange.request_id)
         if isinstance(failure, OutcomeUnknownError | ResponseFormatError):
-            failure = type(failure)(str(failure.args[0]), exchange.request_id, _images(exchange.decoder.intact))
+            failure = type(failure)(str(failure.args[0]), exchange.request_id, flight.images)
         raise failure
 
     async def _exchange(
-        self, endpoint: Endpoint, upload: Upload, exchange: _Exchange, clock: asyncio.Timeout
+        self, endpoint: Endpoint, upload: Upload, exchange: _Exchange, flight: Flight, clock: asyncio.Timeout
     ) -> Answer:
         async with self._session.post(
             endpoint.url,
@@ -119,9 +123,11 @@ class Poster:
                 self._announce(response.headers)
                 if not 200 <= response.status <= 299:  # noqa: PLR2004  (success)
                     clock.reschedule(None)
+                    # Its words may still be on their way, but what it means for the money is known.
+                    flight.landed = not error_class(response.status, None)(response.status).maybe_charged
                     raise await _api_error(response, endpoint.key)
                 exchange.accepted = True
-                return await _decoded(response, exchange.decoder, endpoint.max_response_bytes)
+                return await _decoded(response, flight.decoder, endpoint.max_response_bytes)
             finally:
                 response.close()
 
@@ -130,10 +136,6 @@ class Poster:
         if date is not None and date not in self._announced and len(self._announced) < _REMEMBERED_DATES:
             self._announced.add(date)
             logger.warning("the service announces a deprecation for %s", date[:_ID_CHARACTERS])
-
-
-def _images(images: tuple[bytes, ...]) -> tuple[EnhancedImage, ...]:
-    return tuple(map(EnhancedImage, images))
 
 
 def _headers(endpoint: Endpoint) -> dict[str, str]:
@@ -167,40 +169,58 @@ class _Intake:
         self._inflater = Inflater(encoding)
         self._limit = limit
         self._travelled = self._unpacked = 0
+        self._taking = False
 
     async def read(self, stream: aiohttp.StreamReader) -> None:
         try:
             async for chunk in stream.iter_any():
                 await self._take(chunk)
-        except FOREIGN:
-            # The reader raises before it gives out what it has buffered, which may hold an image that came whole, and
-            # it has no public way to ask for that.
-            buffered: Iterable[bytes] = getattr(stream, "_buffer", ())
-            await self._take(b"".join(buffered))
+        except (*FOREIGN, asyncio.CancelledError):
+            if not self._taking and not self._inflater.expands:
+                self._take_last(stream)
             raise
         self._inflater.finish()
 
     async def _take(self, chunk: bytes) -> None:
-        # What lies within the bound is decoded also when the rest does not: it may end an image.
-        self._travelled += len(chunk)
-        excess = max(0, self._travelled - self._limit)
-        for piece in self._inflater.feed(chunk[: len(chunk) - excess]):
-            self._unpacked += len(piece)
-            too_much = max(0, self._unpacked - self._limit)
-            await self._feed(piece[: len(piece) - too_much])
-            excess = max(excess, too_much)
-            if too_much:
-                break
+        self._taking = True
+        for piece in self._within(chunk):
+            await self._feed(piece)
             if self._inflater.expands:
                 await asyncio.sleep(0)  # one chunk may hold a thousand times its length
-        if excess:
-            raise AnswerError(f"it is longer than max_response_bytes ({self._limit})")
+        self._taking = False
 
     async def _feed(self, piece: bytes) -> None:
         while piece:
             piece = piece[self._decoder.feed(piece) :]
             if piece:
                 await asyncio.sleep(0)
+
+    def _take_last(self, stream: aiohttp.StreamReader) -> None:
+        # The reader ends before it gives out what it has buffered, which may hold an image that came whole, and it has
+        # no public way to ask for that. At most half a MiB; a cancelled task may not wait, so no turn is given back.
+        buffered: Iterable[bytes] = getattr(stream, "_buffer", ())
+        with suppress(AnswerError):
+            for piece in self._within(b"".join(buffered)):
+                rest = piece
+                while rest := rest[self._decoder.feed(rest) :]:
+                    pass
+
+    def _within(self, chunk: bytes) -> Iterator[bytes]:
+        """Give what a chunk holds, as far as the bound allows: that may end an image, also where the rest is too much.
+
+        Raises:
+            AnswerError: There was more.
+        """
+        self._travelled += len(chunk)
+        excess = max(0, self._travelled - self._limit)
+        for piece in self._inflater.feed(chunk[: len(chunk) - excess]):
+            self._unpacked += len(piece)
+            excess = max(excess, self._unpacked - self._limit)
+            yield piece[: max(0, len(piece) - max(0, self._unpacked - self._limit))]
+            if self._unpacked > self._limit:
+                break
+        if excess:
+            raise AnswerError(f"it is longer than max_response_bytes ({self._limit})")
 
 
 async def _api_error(response: aiohttp.ClientResponse, key: str) -> APIError:

@@ -8,9 +8,18 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 
 from attrs import field, frozen
 from yarl import URL
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine by name or address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")  # RFC 6761, section 6.3
 
 
 def proxy_url(value: str) -> URL:
@@ -34,9 +43,20 @@ class Proxies:
 
     Attributes:
         by_scheme: Values by scheme (``http``, ``https``, ``all``) and, under ``no``, the hosts that need none.
+        spares_loopback: Whether loopback is never proxied. curl does proxy it; but plain http with the key is permitted
+            to loopback only because it stays on the machine.
     """
 
     by_scheme: Mapping[str, str] = field(factory=dict[str, str], repr=False)
+    spares_loopback: bool = True
+
+    def hosts(self) -> set[str]:
+        """Return the hosts of all proxies."""
+        found: set[str] = set()
+        for scheme in self.by_scheme.keys() - {"no"}:
+            with suppress(ValueError):
+                found.add(proxy_url(self.by_scheme[scheme]).host or "")
+        return found
 
     def for_url(self, url: URL) -> URL | None:
         """Return the proxy to use for ``url``, or None.
@@ -44,6 +64,8 @@ class Proxies:
         Raises:
             ValueError: The environment names a proxy of an unknown kind.
         """
+        if self.spares_loopback and is_loopback(url.host or ""):
+            return None
         value = self.by_scheme.get(url.scheme) or self.by_scheme.get("all")
         if not value or any(_covers(rule, url) for rule in re.split(r"[,\s]+", self.by_scheme.get("no", ""))):
             return None

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import Payload
 from aiohttp.abc import AbstractStreamWriter
-from attrs import define
+from attrs import define, field
 
+from phota_async.codec.answer import AnswerDecoder
 from phota_async.codec.request import RequestBody
 from phota_async.errors import ImageError
+from phota_async.models import EnhancedImage
 
 if TYPE_CHECKING:
     from aiohttp.client_proto import ResponseHandler
@@ -30,10 +32,12 @@ class Flight:
     Attributes:
         whole: Whether the request's last byte was handed over: from then on it may be paid for.
         landed: Whether its outcome is known.
+        decoder: What has arrived of the answer.
         on_arrival: Called when a good answer is here whole: from then on no clock may take it away.
     """
 
     on_arrival: Callable[[], None]
+    decoder: AnswerDecoder = field(factory=AnswerDecoder)
     whole: bool = False
     landed: bool = False
 
@@ -41,6 +45,11 @@ class Flight:
         """Say that a good answer is here whole."""
         self.landed = True
         self.on_arrival()
+
+    @property
+    def images(self) -> tuple[EnhancedImage, ...]:
+        """The images that are here intact by now."""
+        return tuple(map(EnhancedImage, self.decoder.intact))
 
     @property
     def may_be_charged(self) -> bool:

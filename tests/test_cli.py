@@ -337,6 +337,18 @@ def test_after_an_interrupt_nothing_is_bought_that_waited(photos: Path, tmp_path
     assert (len(phota_sandbox.ledger.requests), phota_sandbox.ledger.charged_images) == (2, 0)
 
 
+def test_after_an_interrupt_what_never_began_is_told(tmp_path: Path, phota_sandbox: Sandbox) -> None:
+    phota_sandbox.script(Fault(status=503, retry_after=10), Fault(stall=1.0))
+    with running("enhance", PHOTOS, "-o", tmp_path / "out", "-j", "2", "--json", box=phota_sandbox) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline()]  # one is enhanced; the next one waits until the service may be asked again
+        process.send_signal(signal.SIGINT)
+        lines += process.communicate()[0].splitlines()
+    statuses = sorted(json.loads(line).get("status", "") for line in lines)
+    assert statuses == ["", "enhanced", "failed", "not_attempted", "not_attempted"]
+    assert phota_sandbox.ledger.charged_images == 1
+
+
 def test_an_empty_profile_id_is_wrong_usage(photos: Path, tmp_path: Path) -> None:
     done = phota("enhance", photos, "-o", tmp_path / "out", "--profile-id", "", "--sandbox")
     assert (done.returncode, "profile_ids must hold strings" in done.stderr) == (2, True)

@@ -17,7 +17,6 @@ from attrs import define, field, frozen
 from rich.console import Console
 from rich.markup import escape
 
-from phota_async.batch import Outcomes
 from phota_async.cli.progress import Counts, shown
 from phota_async.client import PhotaClient
 from phota_async.errors import ACCOUNT_ERRORS, DownloadError, ImageError
@@ -118,7 +117,7 @@ class _Run:
     _taken: int = field(init=False, default=0)
     _account: Exception | None = field(init=False, default=None)
     _disk: OSError | None = field(init=False, default=None)
-    _outcomes: Outcomes | None = field(init=False, default=None)
+    _stop_batch: Callable[[], None] = field(init=False, default=lambda: None)
     _mute: bool = field(init=False, default=False)
     _refresh: Callable[[], None] = field(init=False, default=lambda: None)
 
@@ -128,7 +127,7 @@ class _Run:
             todo = [item for item in items if not self._skip(item, there)]
             try:
                 async with client.enhance_stream(self._photos(todo), **_keywords(self.job.options)) as outcomes:
-                    self._outcomes = outcomes
+                    self._stop_batch = outcomes.stop
                     async for outcome in outcomes:
                         await self._landed(client, outcome, todo[outcome.index])
             except asyncio.CancelledError:
@@ -154,9 +153,7 @@ class _Run:
 
     def _stop(self) -> None:
         self._stopped = True
-        if self._outcomes is not None:
-            # Also those that wait for a slot or in a retry pause.
-            self._outcomes.stop()
+        self._stop_batch()  # also those that wait for a slot or in a retry pause
 
     def _skip(self, item: _Item, there: set[Path]) -> bool:
         # Any image of it, in whatever format it came: what was bought once is not bought again.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import unicodedata
 from collections.abc import Container
 from typing import TypeAlias
 
@@ -64,7 +65,9 @@ def refusal(url: URL, own: URL) -> str | None:
         return "only https links, or links to the API's own host, are followed"
     if url.user is not None or url.password is not None:
         return "a link with a user name is not followed"
-    if _is_numeric(url.host) and not is_public(url.host):
+    # Also an address in other digits, or with the dot that ends a full name, reaches the same place.
+    host = unicodedata.normalize("NFKC", url.host).rstrip(".")
+    if _is_numeric(host) and not is_public(host):
         return "the link leads to an address that is not public"
     return None
 

@@ -105,10 +105,10 @@ class Download:
         except FOREIGN as error:
             if isinstance(error.__cause__, ForbiddenAddressError):
                 failure = self._failed(str(error.__cause__))
-            elif isinstance(error, aiohttp.InvalidURL):
-                failure = self._failed("the link is not a URL that can be fetched")
             else:
-                failure = self._interrupted(f"the download broke off: {in_plain_words(error)}")
+                # A URL that aiohttp does not accept stays one.
+                reason, again = in_plain_words(error), not isinstance(error, aiohttp.InvalidURL)
+                failure = DownloadError(f"the download broke off: {reason}", self._shown, transient=again)
         raise failure
 
     async def _follow(self, url: URL, redirects: int) -> None:

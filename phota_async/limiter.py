@@ -2,7 +2,11 @@
 
 Additive increase, multiplicative decrease (RFC 5681 has the idea): a refusal cuts the width to `CUT` of itself, at
 most once for each round trip, because all that was in flight at the cut tells the same story; each width's worth of
-successes adds one. A ``Retry-After`` holds back every new start. Calls wait in the order in which they came.
+successes adds one. Two things bring room back sooner, as TCP's slow start and CUBIC (RFC 9438) do. What was in flight
+beside a refused call the service did bear, so up to that number each success adds one: the room that a probe found
+full is full again at once. And each further width's worth without a refusal adds one more than the one before: room
+that comes back, or was never short, is found in few round trips. A ``Retry-After`` holds back every new start. Calls
+wait in the order in which they came.
 """
 
 from __future__ import annotations
@@ -50,6 +54,8 @@ class Limiter:
         self._max_queue = max_queue
         self._queue: dict[asyncio.Future[None], bool] = {}  # in order, and a waiter that gives up leaves at once
         self._last_cut = float("-inf")
+        self._borne = 0  # how many calls were in flight beside the one that was refused last
+        self._unrefused = 0.0  # widths' worths of successes beyond that, since then
         self._held_until = float("-inf")
         self._alarm: asyncio.TimerHandle | None = None
         self._closed = False
@@ -90,14 +96,17 @@ class Limiter:
         """Tell that the call of ``slot`` brought an answer."""
         took = self._loop.time() - slot.begun
         self.quickest = took if self.quickest is None else min(took, self.quickest)
-        self.width = min(self.width + 1 / self.width, float(self._greatest))
+        self.width = min(self._widened(), float(self._greatest))
         self._admit()
 
     def refused(self, slot: Slot) -> None:
-        """Tell that the service had no room (429 or 503) for the call of ``slot``."""
+        """Tell that the service had no room (429 or 503) for the call of ``slot``, which is not given back yet."""
         if slot.begun >= self._last_cut:
             self.width = max(self.width * CUT, 1.0)
             self._last_cut = self._loop.time()
+        # Of a burst that is refused the last one tells how much was borne.
+        self._borne = self.in_flight - 1
+        self._unrefused = 0.0
 
     def hold(self, seconds: float) -> None:
         """Let nothing new start for that long."""
@@ -113,6 +122,13 @@ class Limiter:
         await self._idle.wait()
 
     # ---- inside
+
+    def _widened(self) -> float:
+        if self.width < self._borne:
+            return min(self.width + 1, float(self._borne))
+        step = 1 + int(self._unrefused)
+        self._unrefused += 1 / self.width
+        return self.width + step / self.width
 
     def _take(self) -> None:
         self.in_flight += 1

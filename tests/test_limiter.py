@@ -319,6 +319,142 @@ async def test_successes_never_widen_beyond_the_greatest_width() -> None:
     assert limiter.width == 3.0
 
 
+async def test_what_was_borne_beside_a_refused_call_is_had_again_by_one_for_each_success() -> None:
+    limiter = Limiter(100)
+    limiter.width = 25.0
+    slots = [await limiter.acquire() for _ in range(25)]
+    limiter.refused(slots[0])
+    limiter.release()
+    widths = [limiter.width]
+    for slot in slots[1:9]:
+        limiter.release()
+        limiter.succeeded(slot)
+        widths.append(limiter.width)
+    assert widths[:8] == pytest.approx([17.5, 18.5, 19.5, 20.5, 21.5, 22.5, 23.5, 24.0])
+    assert widths[8] == pytest.approx(24 + 1 / 24)  # nobody knows yet whether there is more
+
+
+async def test_of_a_burst_that_is_refused_the_last_one_tells_how_much_was_borne() -> None:
+    limiter = Limiter(64)
+    slots = [await limiter.acquire() for _ in range(64)]
+    await asyncio.sleep(0.01)
+    for slot in slots[24:]:
+        limiter.refused(slot)
+        limiter.release()
+    assert limiter.width == pytest.approx(64 * CUT)
+    assert limiter.in_flight == 24
+    for slot in slots[:3]:  # 24 were borne, and the width is more than that: it grows as ever
+        width = limiter.width
+        limiter.succeeded(slot)
+        assert limiter.width == pytest.approx(width + 1 / width)
+    limiter.width = 5.0
+    limiter.succeeded(slots[3])
+    assert limiter.width == 6.0
+    limiter.width = 23.5
+    limiter.succeeded(slots[4])
+    assert limiter.width == 24.0
+
+
+async def test_each_further_widths_worth_without_a_refusal_adds_one_more_than_the_one_before() -> None:
+    limiter, widths = Limiter(1000), list[int]()
+    limiter.width = 100.0
+    slot = await limiter.acquire()
+    for _ in range(2):
+        limiter.refused(slot)
+        await asyncio.sleep(1)
+        slot = Slot(now())
+        limiter.width = 100.0
+        for _ in range(4):
+            worth = 0.0
+            while worth < 1 - 1e-9:
+                worth += 1 / limiter.width
+                limiter.succeeded(slot)
+            widths.append(round(limiter.width))
+    assert widths == [101, 103, 106, 110] * 2
+
+
+@FUZZ
+@given(st.integers(1, 70), st.lists(st.tuples(st.booleans(), st.integers(1, 40)), max_size=30))
+async def test_no_success_adds_more_than_one_and_no_refusal_takes_more_than_the_cut(
+    greatest: int, course: list[tuple[bool, int]]
+) -> None:
+    limiter = Limiter(greatest)
+    for good, times in course:
+        slot, start = await limiter.acquire(), limiter.width
+        await asyncio.sleep(1)
+        for _ in range(times):
+            before = limiter.width
+            (limiter.succeeded if good else limiter.refused)(slot)
+            assert 1 <= limiter.width <= greatest
+            assert not good or before <= limiter.width <= before + 1
+        assert good or limiter.width == pytest.approx(max(start * CUT, 1))  # one round trip
+        limiter.release()
+
+
+@define
+class Service:
+    """One whose room changes with time, and who refuses the rest at once."""
+
+    rooms: list[tuple[float, int]]  # from when on, and how many
+    seconds: float = 1.0
+    begun: float = field(factory=now)
+    working: int = 0
+    requests: int = 0
+
+    async def accepts(self) -> bool:
+        self.requests += 1
+        await asyncio.sleep(0.005)
+        if self.working >= next(room for begin, room in reversed(self.rooms) if now() - self.begun >= begin):
+            return False
+        self.working += 1
+        await asyncio.sleep(self.seconds)
+        self.working -= 1
+        return True
+
+
+async def makespan(service: Service, calls: int, greatest: int, seed: int) -> float:
+    limiter, left, chance = Limiter(greatest), iter(range(calls)), random.Random(seed)  # noqa: S311  (the same each time)
+
+    async def attempt() -> bool:
+        slot = await limiter.acquire()
+        good = await service.accepts()
+        if not good:
+            limiter.refused(slot)
+        limiter.release()
+        if good:
+            limiter.succeeded(slot)
+        return good
+
+    async def work() -> None:
+        for _ in left:
+            pause = 1.0
+            while not await attempt():
+                await asyncio.sleep(chance.uniform(0, pause))
+                pause = min(2 * pause, 30)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(greatest):
+            group.create_task(work())
+    return now() - service.begun
+
+
+@pytest.mark.parametrize("seconds", [1.0, 55.0])
+@pytest.mark.parametrize("seed", range(3))
+async def test_a_service_with_less_room_than_asked_for_is_kept_busy_with_few_refusals(
+    seed: int, seconds: float
+) -> None:
+    service = Service([(0, 24)], seconds)
+    assert await makespan(service, 300, 64, seed) <= 1.1 * 300 / 24 * seconds
+    assert service.requests <= 1.25 * 300
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_room_that_comes_back_is_soon_in_use(seed: int) -> None:
+    service = Service([(0, 24), (4, 12), (8, 24)])
+    assert await makespan(service, 300, 64, seed) <= 1.2 * 14.5
+    assert service.requests <= 1.35 * 300
+
+
 async def test_a_narrowed_limiter_starts_nothing_until_enough_have_landed() -> None:
     limiter = Limiter(4)
     slots = [await limiter.acquire() for _ in range(4)]

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from typing import Any, TypeAlias
 
 import anyio
 from anyio.abc import ObjectReceiveStream
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
-from attrs import define
+from attrs import define, field
 
 from phota_async.errors import ACCOUNT_ERRORS, ClientClosedError, ImageError, PhotaError
 from phota_async.models import BatchResult, EnhanceResult, Outcome
@@ -44,7 +44,7 @@ async def stream(
         running.cancel()
         receive.close()
         try:
-            await _ended(running)
+            await ended(running)
         finally:
             send.close()  # a task that is cancelled before its first step closes nothing itself
         bug = None if running.cancelled() else running.exception()
@@ -60,7 +60,7 @@ async def gather(photos: Photos, enhance: Enhance, workers: int, gate: Gate | No
     return BatchResult(tuple(gathered))
 
 
-async def _ended(task: asyncio.Task[None]) -> None:
+async def ended(task: asyncio.Task[Any]) -> None:
     """Wait for ``task`` to end, also when the wait is cancelled; the cancellation goes on afterwards."""
     interruption: asyncio.CancelledError | None = None
     while not task.done():
@@ -90,10 +90,30 @@ class Gate:
     """
 
     closed_by: Exception | None = None
+    _waiting: set[anyio.CancelScope] = field(init=False, factory=set[anyio.CancelScope])
 
     def close(self, reason: Exception) -> None:
-        """Let nothing through any more; the first reason stays."""
+        """Let nothing through any more, and send away what waits; the first reason stays."""
         self.closed_by = self.closed_by or reason
+        for scope in self._waiting:
+            scope.cancel()
+
+    @contextmanager
+    def waiting(self) -> Generator[None, None, None]:
+        """Wait for something, but no longer than the gate is open.
+
+        Raises:
+            NotStartedError: It is closed, or closes meanwhile.
+        """
+        self.enter()
+        with anyio.CancelScope() as scope:
+            self._waiting.add(scope)
+            try:
+                yield
+            finally:
+                self._waiting.discard(scope)
+        if scope.cancelled_caught:
+            self.enter()
 
     def heed(self, error: Exception) -> None:
         """Close if ``error`` is about the account."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import TypeAlias
 
 from attrs import define, field, frozen
 
@@ -19,6 +21,9 @@ from phota_async.transport.post import Endpoint, Poster, Received
 from phota_async.transport.upload import Flight
 
 logger = logging.getLogger("phota_async")
+
+Around: TypeAlias = Callable[[Callable[[], bool]], AbstractAsyncContextManager[None]]
+"""What goes on around each attempt's request. It is given what tells whether all of the request has gone out."""
 
 _NO_ROOM = frozenset({429, 503})
 _MEDIA_TYPES = {"png": "image/png", "jpg": "image/jpeg"}
@@ -45,6 +50,7 @@ class Call:
         deadline: Seconds for the whole of it, or None.
         bounded: Whether ``max_queue`` applies to it.
         gate: Where it is one of a batch: what may keep it from starting.
+        around: Entered before each attempt's request, and left with what became of it.
     """
 
     means: Means
@@ -52,6 +58,7 @@ class Call:
     deadline: float | None
     bounded: bool = True
     gate: Gate = field(factory=Gate)
+    around: Around = lambda _: nullcontext()
     _flight: Flight | None = field(init=False, default=None)
     _maybe_charged: bool = field(init=False, default=False)
     _attempts: int = field(init=False, default=0)
@@ -69,7 +76,7 @@ class Call:
         try:
             async with clock:
                 body = RequestBody.of(await open_photo(image), self.options)
-                retries = Retries(self.means.policy, self.means.on_retry, clock.when(), self._quickest)
+                retries = Retries(self.means.policy, self.means.on_retry, clock.when(), self._quickest, self._pause)
                 received = await retries.run(lambda number: self._attempt(number, body, clock))
         except (NotStartedError, ClientClosedError) as error:
             # What an earlier attempt met, and may have cost, is the end of this call.
@@ -90,19 +97,25 @@ class Call:
     def _quickest(self) -> float | None:
         return self.means.limiter.quickest
 
+    async def _pause(self, seconds: float) -> None:
+        with self.gate.waiting():
+            await asyncio.sleep(seconds)
+
     @property
     def _in_flight(self) -> bool:
         return self._flight is not None and self._flight.may_be_charged
 
     async def _attempt(self, number: int, body: RequestBody, clock: asyncio.Timeout) -> Received:
         limiter = self.means.limiter
-        slot = await limiter.acquire(bounded=self.bounded and number == 1)
+        with self.gate.waiting():
+            slot = await limiter.acquire(bounded=self.bounded and number == 1)
         flight = Flight(on_arrival=lambda: clock.reschedule(None))
         try:
             self.gate.enter()
             self._check_time(number, clock)
             self._attempts, self._flight = number, flight
-            received = await self.means.poster.post(self.means.endpoint, body, flight)
+            async with self.around(lambda: flight.whole):
+                received = await self.means.poster.post(self.means.endpoint, body, flight)
         except PhotaError as error:
             flight.landed = True
             self._last = error

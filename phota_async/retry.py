@@ -113,12 +113,14 @@ class Retries:
         deadline: The time on the loop's clock that no attempt may outlast, or None.
         quickest: Gives the seconds that an attempt takes at least, so that none is started that the deadline cannot
             hold: it would be paid for and thrown away.
+        pause: Waits between attempts.
     """
 
     policy: RetryPolicy
     on_retry: Callable[[RetryDetails], object] | None = None
     deadline: float | None = None
     quickest: Callable[[], float | None] = lambda: None
+    pause: Callable[[float], Awaitable[None]] = asyncio.sleep
 
     async def run(self, attempt: Callable[[int], Awaitable[T]]) -> T:
         """Return what the first good attempt returns; ``attempt`` is given its number, from 1.
@@ -158,7 +160,7 @@ class Retries:
 
         # One for each call: a shared one mixes the state of concurrent tasks.
         return AsyncRetrying(
-            sleep=asyncio.sleep,
+            sleep=self.pause,
             retry=retry_if_exception(lambda _: failures.again),
             wait=self._wait,
             stop=self._stop,

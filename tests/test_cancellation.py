@@ -812,3 +812,25 @@ async def test_a_failing_hook_costs_nothing(caplog: pytest.LogCaptureFixture) ->
 async def test_outcomes_are_exactly_one_of_result_and_error() -> None:
     with pytest.raises(ValueError, match="exactly one"):
         Outcome(0, PHOTO)
+
+
+async def test_a_stop_ends_a_pause_and_a_wait_for_a_slot_at_once() -> None:
+    async def busy(wire: Wire) -> None:
+        await wire.request()
+        await wire.send(answer(b"{}", 503, {"Retry-After": "100"}))
+
+    async with (
+        RawServer(busy) as server,
+        client(server, max_concurrency=2, retry=RetryPolicy()) as phota,
+        leaving_nothing_behind(),
+        asyncio.timeout(20),
+    ):
+        paused = asyncio.Event()
+        told = phota.with_options(on_retry=lambda _: paused.set())
+        async with told.enhance_stream([PHOTO] * 4) as outcomes:
+            await paused.wait()
+            outcomes.stop()
+            gathered = [outcome async for outcome in outcomes]
+    assert len(gathered) == 4
+    assert len(server.requests) <= 2
+    assert [outcome.attempted for outcome in gathered].count(True) == len(server.requests)

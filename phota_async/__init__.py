@@ -18,6 +18,7 @@ from phota_async.errors import (
     InsufficientCreditsError,
     InternalServerError,
     InvalidRequestError,
+    JournalError,
     NotFoundError,
     OutcomeUnknownError,
     OverloadedError,
@@ -32,6 +33,7 @@ from phota_async.errors import (
     ValidationIssue,
 )
 from phota_async.models import BatchResult, EnhancedImage, EnhanceResult, Outcome
+from phota_async.records import FolderEvent, FolderFailure, FolderProgress, FolderReport, Price
 from phota_async.retry import RetryDetails, RetryPolicy
 from phota_async.transport.session import Timeout
 from phota_async.version import __version__
@@ -47,17 +49,23 @@ __all__ = [
     "DownloadError",
     "EnhanceResult",
     "EnhancedImage",
+    "FolderEvent",
+    "FolderFailure",
+    "FolderProgress",
+    "FolderReport",
     "GatewayError",
     "ImageError",
     "InsufficientCreditsError",
     "InternalServerError",
     "InvalidRequestError",
+    "JournalError",
     "NotFoundError",
     "Outcome",
     "OutcomeUnknownError",
     "OverloadedError",
     "PhotaClient",
     "PhotaError",
+    "Price",
     "ProfileNotFoundError",
     "ProfileNotReadyError",
     "RateLimitedError",

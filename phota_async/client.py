@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import urllib.request
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal, Self, TypeAlias, Unpack, overload
 
+from anyio import to_thread
 from attrs import evolve
 from yarl import URL
 
 from phota_async import batch, fetch
-from phota_async.call import Call, Means
+from phota_async.call import Around, Call, Means
 from phota_async.homes import Home, Homes, Plan
 from phota_async.images import photos_in
 from phota_async.models import (
@@ -23,7 +26,9 @@ from phota_async.models import (
     EnhanceKeywords,
     EnhanceOptions,
     EnhanceResult,
+    FolderKeywords,
 )
+from phota_async.records import FolderEvent, FolderReport, Price
 from phota_async.retry import RetryDetails, RetryPolicy
 from phota_async.settings import (
     DEFAULT_BASE_URL,
@@ -33,6 +38,7 @@ from phota_async.settings import (
     proxies,
 )
 from phota_async.transport.post import Endpoint
+from phota_async.transport.proxies import is_loopback
 from phota_async.transport.session import Session, Timeout, TraceConfig, is_seconds
 
 Photos: TypeAlias = Iterable[Any] | AsyncIterable[Any] | str | os.PathLike[str]
@@ -237,18 +243,102 @@ class PhotaClient:
             DeadlineExceededError: ``Timeout.overall`` passed.
             OSError: The file cannot be written.
         """
-        home, settings = await self._homes.here(), self._settings
-        source = fetch.Source(
-            settings.base_url, home.plan.proxies.for_url, settings.timeout, settings.max_response_bytes
-        )
-        fetcher = fetch.Fetcher(home.downloads(settings.base_url), source, settings.retry, settings.on_retry)
+        fetcher = self._fetcher(await self._homes.here())
         return await fetcher.image(url) if to is None else await fetcher.file(url, Path(to))
+
+    async def enhance_folder(  # noqa: PLR0913  (each is a rule of the public contract)
+        self,
+        source: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+        output: str | os.PathLike[str],
+        *,
+        include: Iterable[str] = (),
+        exclude: Iterable[str] = (),
+        overwrite: bool = False,
+        retry_failed: bool = False,
+        retry_unknown: bool = False,
+        checksum: bool = False,
+        max_cost_usd: float | None = None,
+        price: Price = Price(),  # noqa: B008  (frozen)
+        on_event: Callable[[FolderEvent], object] | None = None,
+        stop: asyncio.Event | None = None,
+        **options: Unpack[FolderKeywords],
+    ) -> FolderReport:
+        """Enhance a folder of photos into another, so that nothing that is paid for is lost or bought twice.
+
+        What is bought is written to a journal in ``output`` before and after each request. Run the same call again
+        after a crash, a stop or a failure: it goes on where the other ended. Memory is bounded by ``max_concurrency``,
+        not by the number of photos.
+
+        Args:
+            source: A folder (its sub-folders included, and kept below ``output``), a photo, or several of either.
+            output: Where the images go; made if it is missing. It may lie inside ``source``.
+            include: Patterns such as ``"*.jpg"`` or ``"2024/*"`` of what counts; everything if there are none.
+                Neither case counts, and ``*`` matches slashes too.
+            exclude: Patterns of what does not count, folders included.
+            overwrite: Enhance also what is done already (it is paid for again), and replace files that stand there.
+                A run with it that was broken off is gone on with, not begun anew.
+            retry_failed: Send again what failed in an earlier run.
+            retry_unknown: Buy again what may have been charged, or was and is lost.
+            checksum: Read every photo again instead of believing an unchanged size and time of modification.
+            max_cost_usd: Stop before this run spends more. A request that may have been charged counts.
+            price: What an image costs.
+            on_event: Called with a `FolderEvent` for each photo, on the event loop. What it raises is logged.
+            stop: Set it to start nothing new; what is in flight lands, and the report tells the rest.
+            **options: ``prompt``, ``profile_ids``, ``num_output_images``, ``output_format`` and ``timeout`` (for each
+                photo) as in `enhance`.
+
+        Returns:
+            What the run came to. A photo's own failure is in it and raises nothing, and so is what stopped the run: an
+            account's error (401, 402, 403), a disk that takes no more, the budget, ``stop``.
+
+        Raises:
+            ValueError: An option is wrong; the message names it.
+            ImageError: A source is missing or cannot be read, or is the output folder itself.
+            JournalError: Another run writes to ``output``, or its journal cannot be read.
+            OSError: ``output`` cannot be written to.
+        """
+        await to_thread.run_sync(import_module, "phota_async.folder")  # with SQLite: no part of importing the client
+        from phota_async.folder import FolderJob, FolderMeans, run_folder  # noqa: PLC0415
+
+        job = FolderJob.of(
+            sources=source,
+            output=output,
+            options=_options({**options, "response_mode": "urls"}),
+            include=include,
+            exclude=exclude,
+            overwrite=overwrite,
+            retry_failed=retry_failed,
+            retry_unknown=retry_unknown,
+            checksum=checksum,
+            max_cost_usd=max_cost_usd,
+            price=price,
+            on_event=on_event,
+            stop=stop,
+            stand_in=is_loopback(self._settings.base_url.host or ""),
+        )
+        deadline = _deadline(options.get("timeout"), self._settings)
+        home, gate = await self._homes.here(), batch.Gate()
+        means = self._means(home)
+
+        def enhance(photo: object, around: Around) -> Awaitable[EnhanceResult]:
+            return Call(means, job.options, deadline, bounded=False, gate=gate, around=around).run(photo)
+
+        return await run_folder(
+            job,
+            FolderMeans(
+                enhance=enhance,
+                gate=gate,
+                fetcher=self._fetcher(home),
+                workers=self._homes.plan.max_concurrency,
+                width=lambda: int(home.limiter.width),
+            ),
+        )
 
     # ---- inside
 
     def _enhancer(self, options: EnhanceKeywords) -> Callable[[Home], tuple[batch.Enhance, batch.Gate]]:
         """Check the options of a batch, and return what gives its calls once its loop is known."""
-        asked = EnhanceOptions(**{name: value for name, value in options.items() if name != "timeout"})  # type: ignore[arg-type]
+        asked = _options(options)
         deadline = _deadline(options.get("timeout"), self._settings)
 
         def on_loop(home: Home) -> tuple[batch.Enhance, batch.Gate]:
@@ -271,6 +361,13 @@ class PhotaClient:
         workers = self._homes.plan.max_concurrency
         async with batch.stream(await _photos(photos), enhance, workers, gate) as outcomes:
             yield outcomes
+
+    def _fetcher(self, home: Home) -> fetch.Fetcher:
+        settings = self._settings
+        source = fetch.Source(
+            settings.base_url, home.plan.proxies.for_url, settings.timeout, settings.max_response_bytes
+        )
+        return fetch.Fetcher(home.downloads(settings.base_url), source, settings.retry, settings.on_retry)
 
     def _means(self, home: Home) -> Means:
         settings = self._settings
@@ -298,6 +395,10 @@ async def _photos(photos: Photos) -> Iterable[Any] | AsyncIterable[Any]:
     if not isinstance(photos, Iterable | AsyncIterable):
         raise ValueError(f"photos must be a list, an iterable or a directory, not {photos!r}")
     return photos
+
+
+def _options(options: EnhanceKeywords) -> EnhanceOptions:
+    return EnhanceOptions(**{name: value for name, value in options.items() if name != "timeout"})  # type: ignore[arg-type]
 
 
 def _deadline(timeout: float | None, settings: Settings) -> float | None:

@@ -10,6 +10,7 @@
      ├ OverloadedError                      too many callers already wait; nothing was sent
      ├ DownloadError                        a signed URL could not be fetched
      ├ ResponseFormatError                  a 200 that does not keep the contract
+     ├ JournalError                         an output folder's journal is in use, damaged or not ours; nothing was sent
      └ APIError                             any other answer of the service
         ├ BadRequestError 400: InvalidRequestError, ContentModerationError
         ├ AuthenticationError 401, 403
@@ -31,6 +32,9 @@ from attrs import frozen
 
 if TYPE_CHECKING:
     from phota_async.models import EnhancedImage
+
+GONE = frozenset({401, 403, 404, 410})
+"""How a server says that a link has expired."""
 
 # How many characters of the service's own words the one line that an error prints may hold.
 _SHOWN_DETAIL = 300
@@ -142,6 +146,11 @@ class DownloadError(PhotaError):
         self.status = status
         self.transient = transient
 
+    @property
+    def expired(self) -> bool:
+        """Whether the server does not know the link any more."""
+        return self.status in GONE
+
     def _message(self) -> str:
         return f"{self.args[0]}: {self.url}" if self.url else str(self.args[0])
 
@@ -159,6 +168,13 @@ class ResponseFormatError(PhotaError):
         super().__init__(message, request_id, images)
         self.request_id = request_id
         self.images = images
+
+
+class JournalError(PhotaError):
+    """The journal of an output folder cannot be used: another run has it, it is damaged, or a newer version wrote it.
+
+    Nothing was sent, and the images in the folder were not touched. The message says what to do.
+    """
 
 
 class APIError(PhotaError):

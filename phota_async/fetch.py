@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from anyio import CancelScope, to_thread
@@ -19,7 +20,7 @@ from phota_async.retry import Retries, RetryDetails, RetryPolicy
 from phota_async.transport.download import Download, Sink, Source
 from phota_async.transport.session import Session
 
-__all__ = ["Fetcher", "Source"]
+__all__ = ["Fetcher", "Source", "discarded"]
 
 
 @define(eq=False)
@@ -72,14 +73,14 @@ class Fetcher:
             DeadlineExceededError: The overall time-out passed.
             OSError: The file cannot be written.
         """
-        partial = Partial(await to_thread.run_sync(placed, target, _name(link)))
-        try:
-            await self._fetch(link, _Disk(partial))
+        async with discarded(Partial(await to_thread.run_sync(placed, target, _name(link)))) as partial:
+            await self.into(link, partial)
             await to_thread.run_sync(partial.finish)
-        finally:
-            with CancelScope(shield=True):
-                await to_thread.run_sync(partial.discard)
         return partial.target
+
+    async def into(self, link: URL | str, partial: Partial) -> None:
+        """Fetch ``link`` into a file that has not its name yet; raises what `file` raises."""
+        await self._fetch(link, _Disk(partial))
 
     async def _fetch(self, link: URL | str, sink: Sink) -> None:
         download = Download(self.session, self.source, link, sink)
@@ -95,6 +96,16 @@ class Fetcher:
             late = DeadlineExceededError(f"the deadline of {overall or 0:g} s passed during a download")
             failure = late if clock.expired() else error
         raise failure
+
+
+@asynccontextmanager
+async def discarded(partial: Partial) -> AsyncGenerator[Partial, None]:
+    """Remove what was not put in place, also when the block is cancelled."""
+    try:
+        yield partial
+    finally:
+        with CancelScope(shield=True):
+            await to_thread.run_sync(partial.discard)
 
 
 def _name(link: URL | str) -> str:

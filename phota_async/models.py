@@ -80,15 +80,20 @@ class EnhanceOptions:
     response_mode: str = field(default="bytes", validator=_one_of(*RESPONSE_MODES))
 
 
-class EnhanceKeywords(TypedDict, total=False):
-    """The options of a call as keywords; ``timeout`` is in seconds, for each photo."""
+class FolderKeywords(TypedDict, total=False):
+    """The options of a folder's calls as keywords; ``timeout`` is in seconds, for each photo."""
 
     prompt: str | None
     profile_ids: Iterable[str]
     num_output_images: int
     output_format: Literal["png", "jpg"]
-    response_mode: Literal["bytes", "urls"]
     timeout: float | None
+
+
+class EnhanceKeywords(FolderKeywords, total=False):
+    """The options of a call as keywords."""
+
+    response_mode: Literal["bytes", "urls"]
 
 
 @frozen

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
+
+from phota_async.sandbox import Sandbox
 
 PHOTOS = Path(__file__).parent / "photos"
 
@@ -27,6 +29,13 @@ def blockbuster() -> Iterator[BlockBuster]:
 @pytest.fixture
 def photo() -> Path:
     return PHOTOS / "chelsea.png"
+
+
+@pytest.fixture
+async def box() -> AsyncGenerator[Sandbox]:
+    """A sandbox on the test's own loop that makes small images."""
+    async with Sandbox(long_edge=64) as opened:
+        yield opened
 
 
 @pytest.fixture(autouse=True)

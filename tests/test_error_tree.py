@@ -23,6 +23,7 @@ from phota_async import (
     InsufficientCreditsError,
     InternalServerError,
     InvalidRequestError,
+    JournalError,
     NotFoundError,
     OutcomeUnknownError,
     OverloadedError,
@@ -45,6 +46,7 @@ PARENTS: dict[type[PhotaError], tuple[type[BaseException], ...]] = {
     OutcomeUnknownError: (PhotaError,),
     DeadlineExceededError: (PhotaError, TimeoutError),
     OverloadedError: (PhotaError,),
+    JournalError: (PhotaError,),
     DownloadError: (PhotaError,),
     ResponseFormatError: (PhotaError,),
     APIError: (PhotaError,),
@@ -75,6 +77,7 @@ SAMPLES: list[PhotaError] = [
     DeadlineExceededError("d", True),  # noqa: FBT003
     DeadlineExceededError("d"),
     OverloadedError("16 calls wait"),
+    JournalError("another run is writing to out"),
     DownloadError("gone", "https://a.example/i.png", 403, True),  # noqa: FBT003
     DownloadError("gone"),
     ResponseFormatError("f", "r-2", IMAGES),

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import pytest
 
 from phota_async import EnhancedImage, files
 from phota_async.files import PARTIAL_SUFFIX, Partial
+from phota_async.formats import media_type
 
 DATA = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 40
 
@@ -226,29 +228,165 @@ def test_a_reader_sees_the_old_file_or_the_new_one_and_never_a_half(tmp_path: Pa
     assert seen <= {old, new}
 
 
+def test_a_thread_that_was_left_writing_leaves_nothing(tmp_path: Path) -> None:
+    partial = Partial(tmp_path / "a")
+    partial.write(0, b"abc")
+    partial.discard()
+    partial.write(3, b"def")
+    partial.discard()
+    assert names(tmp_path) == []
+
+
+def test_what_is_discarded_while_it_is_written_leaves_nothing(tmp_path: Path) -> None:
+    for _ in range(50):
+        partial = Partial(tmp_path / "a")
+        writer = threading.Thread(target=partial.write, args=(0, DATA))
+        writer.start()
+        partial.discard()
+        writer.join()
+    assert names(tmp_path) == []
+
+
+def test_the_first_bytes_are_told(tmp_path: Path) -> None:
+    with Partial(tmp_path / "a") as partial:
+        partial.write(0, DATA)
+        assert DATA.startswith(partial.head())
+        assert media_type(partial.head()) == "image/png"
+
+
+@pytest.mark.parametrize("size", [0, 1, 2**20, 2**20 + 1, 3 * 2**20])
+def test_a_copy_is_whole(tmp_path: Path, size: int) -> None:
+    (tmp_path / "original").write_bytes(b"0123456789abcde" * (size // 15) + b"." * (size % 15))
+    with Partial(tmp_path / "copy") as partial:
+        partial.write(0, b"")
+        partial.copy(tmp_path / "original")
+        partial.finish()
+    assert (tmp_path / "copy").read_bytes() == (tmp_path / "original").read_bytes()
+
+
+# ---- under a name that nothing else has
+
+
+def test_a_new_file_appears_whole_and_leaves_nothing_else(tmp_path: Path) -> None:
+    with Partial(tmp_path / "a") as partial:
+        partial.write(0, DATA)
+        assert partial.finish_new(tmp_path / "a")
+        assert (tmp_path / "a").read_bytes() == DATA
+    assert names(tmp_path) == ["a"]
+    assert (tmp_path / "a").stat().st_nlink == 1
+
+
+@pytest.mark.parametrize("there", ["other", "same", "link to the same", "broken link", "folder"])
+@pytest.mark.parametrize("hard_links", [True, False])
+def test_what_stands_there_is_never_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: str, *, hard_links: bool
+) -> None:
+    if not hard_links:
+        monkeypatch.setattr(os, "link", _no_links)
+    target = tmp_path / "a"
+    if there == "folder":
+        target.mkdir()
+    elif there == "broken link":
+        target.symlink_to(tmp_path / "nothing")
+    elif there == "link to the same":
+        (tmp_path / "aim").write_bytes(DATA)
+        target.symlink_to(tmp_path / "aim")
+    else:
+        target.write_bytes(DATA if there == "same" else DATA[::-1])
+    before = names(tmp_path)
+    with Partial(target) as partial:
+        partial.write(0, DATA)
+        assert partial.finish_new(target) is (there == "same")
+    assert names(tmp_path) == before
+    assert target.is_symlink() is ("link" in there)
+
+
+def _no_links(*_: object) -> None:
+    raise PermissionError(errno.EPERM, "Operation not permitted")
+
+
+def test_where_there_are_no_hard_links_a_file_is_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "link", _no_links)
+    with Partial(tmp_path / "a") as partial:
+        partial.write(0, DATA)
+        assert partial.finish_new(tmp_path / "b")
+    assert names(tmp_path) == ["b"]
+    assert (tmp_path / "b").read_bytes() == DATA
+
+
+def test_a_place_that_is_gone_is_an_error(tmp_path: Path) -> None:
+    with Partial(tmp_path / "a") as partial:
+        partial.write(0, DATA)
+        with pytest.raises(FileNotFoundError):
+            partial.finish_new(tmp_path / "gone" / "a")
+    assert names(tmp_path) == []
+
+
+def test_leftovers_are_those_with_the_mark(tmp_path: Path) -> None:
+    one, other = Partial(tmp_path / "a", "run-"), Partial(tmp_path / "b")
+    for partial in (one, other):
+        partial.write(0, DATA)
+    (tmp_path / ".phota-run-x").write_bytes(b"")
+    (left,) = files.leftovers(tmp_path, "run-")
+    assert left.name.startswith(".phota-run-")
+    assert list(files.leftovers(tmp_path / "missing", "run-")) == []
+
+
 # ---- folders
 
 
-async def test_what_stands_there_is_told(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(b"")
-    (tmp_path / "d").mkdir()
-    asked = [tmp_path / name for name in "abd"]
-    assert await files.existing(asked) == {tmp_path / "a", tmp_path / "d"}
-    assert await files.existing([]) == set()
+def test_folders_are_made_where_they_are_missing(tmp_path: Path) -> None:
+    for _ in range(2):
+        assert files.make_folders(tmp_path, PurePath("x/y/z")) == tmp_path / "x" / "y" / "z"
+    assert files.make_folders(tmp_path, PurePath()) == tmp_path
+    assert names(tmp_path) == ["x", "x/y", "x/y/z"]
 
 
-async def test_a_folder_is_made_and_tried(tmp_path: Path) -> None:
-    await files.writable(tmp_path / "x" / "y")
+def test_the_folder_itself_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        files.make_folders(tmp_path / "gone", PurePath("x"))
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("kind", ["link", "broken link", "file"])
+@pytest.mark.parametrize("below", ["x", "x/y"])
+def test_nothing_is_made_through_a_link_or_a_file(tmp_path: Path, kind: str, below: str) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    if kind == "file":
+        (tmp_path / "x").write_bytes(b"")
+    else:
+        (tmp_path / "x").symlink_to(tmp_path / ("elsewhere" if kind == "link" else "nothing"))
+    with pytest.raises(NotADirectoryError, match="in the way of a folder" if kind == "file" else "is a link"):
+        files.make_folders(tmp_path, PurePath(below))
+    assert names(tmp_path) == ["elsewhere", "x"]
+
+
+def test_a_root_is_made_with_all_above_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert files.make_root(Path("x/y")) == tmp_path / "x" / "y"
     assert names(tmp_path) == ["x", "x/y"]
-    await files.writable(tmp_path / "x" / "y")
 
 
 @pytest.mark.parametrize("place", ["file", "file/sub"])
-async def test_a_folder_that_cannot_be_is_an_error(tmp_path: Path, place: str) -> None:
+def test_a_root_that_cannot_be_is_an_error(tmp_path: Path, place: str) -> None:
     (tmp_path / "file").write_bytes(b"x")
     with pytest.raises(OSError, match="file"):
-        await files.writable(tmp_path / place)
+        files.make_root(tmp_path / place)
     assert names(tmp_path) == ["file"]
+
+
+def test_leftovers_are_cleared_but_not_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    Partial(tmp_path / "real" / "a", "run-").write(0, DATA)
+    Partial(tmp_path / "real" / "b").write(0, DATA)
+    files.clear(tmp_path / "link", "run-")
+    assert len(list((tmp_path / "real").iterdir())) == 2
+    files.clear(tmp_path / "real", "run-")
+    (left,) = (tmp_path / "real").iterdir()
+    assert "run-" not in left.name
+    files.clear(tmp_path / "missing", "run-")
 
 
 async def test_an_empty_image_can_be_saved(tmp_path: Path) -> None:

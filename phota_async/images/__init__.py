@@ -7,11 +7,12 @@ import os
 from yarl import URL
 
 from phota_async.errors import ImageError, without_query
-from phota_async.images.paths import open_path, photos_in
+from phota_async.images.paths import File, open_path
 from phota_async.images.photo import BLOCK_BYTES, SHOWN_NAME, Photo, RemotePhoto
 from phota_async.images.streams import open_bytes, open_stream
+from phota_async.images.walk import photos_in
 
-__all__ = ["BLOCK_BYTES", "Photo", "RemotePhoto", "open_photo", "photos_in"]
+__all__ = ["BLOCK_BYTES", "File", "Photo", "RemotePhoto", "open_photo", "photos_in"]
 
 
 async def open_photo(image: object) -> Photo | RemotePhoto:
@@ -23,6 +24,8 @@ async def open_photo(image: object) -> Photo | RemotePhoto:
     Raises:
         ImageError: It is missing, unreadable, empty, of no accepted format, or no photo at all. The message names it.
     """
+    if isinstance(image, File):
+        return image  # looked at, and held to what it was then
     if isinstance(image, URL) or (isinstance(image, str) and image.startswith(("http://", "https://"))):
         return _remote(image)
     if isinstance(image, str) and image[:5].lower() == "data:":

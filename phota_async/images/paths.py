@@ -6,6 +6,7 @@ that a cancelled call leaks no file, a slow upload holds no descriptor, and a fi
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from collections.abc import AsyncGenerator
@@ -19,35 +20,62 @@ from phota_async import formats
 from phota_async.errors import ImageError
 from phota_async.images.photo import BLOCK_BYTES, Photo, checked, shown
 
+_HASHED_AT_ONCE = 2**18
+
 
 @frozen
-class _Stamp:
+class Stamp:
     """What tells that a file is still the one that was opened."""
 
     device: int
     inode: int
     size: int
     modified_ns: int
+    changed_ns: int  # a modification time can be set back, this cannot
 
     @classmethod
-    def of(cls, status: os.stat_result) -> _Stamp:
-        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    def of(cls, status: os.stat_result) -> Stamp:
+        """Take it from a file's status."""
+        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 @frozen(eq=False)
-class _File:
+class File:
+    """A photo in a file, as it was when it was looked at; one that has changed since is not sent."""
+
     path: Path
-    stamp: _Stamp
+    stamp: Stamp
 
     @property
     def name(self) -> str:
+        """What to call it in messages."""
         return shown(self.path)
 
     @property
     def size(self) -> int:
+        """Its length in bytes."""
         return self.stamp.size
 
+    def sha256(self) -> bytes:
+        """Hash what it holds. Blocks.
+
+        Raises:
+            ImageError: It is no longer what it was.
+        """
+        digest, buffer = hashlib.sha256(), memoryview(bytearray(min(_HASHED_AT_ONCE, self.size)))
+        try:
+            with self.path.open("rb", buffering=0) as file:
+                while count := file.readinto(buffer):
+                    digest.update(buffer[:count])
+                unchanged = Stamp.of(os.fstat(file.fileno())) == self.stamp
+        except OSError as error:
+            raise _unreadable(self.name, error) from None
+        if not unchanged:
+            raise ImageError(f"{self.name} changed while it was being read")
+        return digest.digest()
+
     async def blocks(self) -> AsyncGenerator[memoryview, None]:
+        """Read it, anew for each attempt; see `Photo`."""
         # One buffer for all blocks, and made here: what a worker thread allocates stays with that thread's arena.
         buffer = memoryview(bytearray(min(BLOCK_BYTES, self.size)))
         for start in range(0, self.size, BLOCK_BYTES):
@@ -62,7 +90,7 @@ class _File:
                 file.seek(start)
                 while filled < len(block) and (count := file.readinto(block[filled:])):
                     filled += count
-                unchanged = _Stamp.of(os.fstat(file.fileno())) == self.stamp
+                unchanged = Stamp.of(os.fstat(file.fileno())) == self.stamp
         except OSError as error:
             raise _unreadable(self.name, error) from None
         if not unchanged or filled != len(block):
@@ -75,21 +103,27 @@ async def open_path(image: str | os.PathLike[Any]) -> Photo:
     Raises:
         ImageError: It is missing, unreadable or holds no photo.
     """
-    return await to_thread.run_sync(_look, Path(os.fsdecode(image)))
+    return await to_thread.run_sync(look, Path(os.fsdecode(image)))
 
 
-def _look(path: Path) -> _File:
+def look(path: Path) -> File:
+    """Look at a file. Blocks.
+
+    Raises:
+        ImageError: It is missing, unreadable or holds no photo.
+    """
     name = shown(path)
     try:
         # Asked before opening: opening a named pipe would wait for its writer for ever.
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
+            os.scandir(path).close()  # a folder that cannot be read says so
             raise ImageError(f"{name} is a directory; enhance_many takes a directory of photos")
         if not stat.S_ISREG(mode):
             raise ImageError(f"{name} is not a regular file")
         with path.open("rb", buffering=0) as file:
             head = file.read(formats.HEAD_BYTES)
-            stamp = _Stamp.of(os.fstat(file.fileno()))
+            stamp = Stamp.of(os.fstat(file.fileno()))
     except OSError as error:
         raise _unreadable(name, error) from None
     except ValueError as error:  # a NUL in the name
@@ -97,46 +131,8 @@ def _look(path: Path) -> _File:
             raise
         raise ImageError(f"{name!r} is not a path: {error}") from None
     checked(name, head, stamp.size)
-    return _File(path, stamp)
+    return File(path, stamp)
 
 
 def _unreadable(name: str, error: OSError) -> ImageError:
     return ImageError(f"cannot read {name}: {error.strerror or error}")
-
-
-async def photos_in(directory: Path) -> list[Path]:
-    """Return the photos of a directory and of those below it, sorted by path; of a file, the file.
-
-    A file counts by its first bytes; one that only has a photo's extension counts too, so that it fails in sight rather
-    than being passed over. Hidden names are left out, links to directories are not followed.
-
-    Raises:
-        ImageError: The directory cannot be read.
-    """
-    return await to_thread.run_sync(_walk, directory)
-
-
-def _walk(directory: Path) -> list[Path]:
-    if directory.is_file():
-        return [directory]
-    found: list[Path] = []
-
-    def stop(error: OSError) -> None:
-        raise _unreadable(shown(Path(error.filename)), error) from None
-
-    if "\0" in str(directory):
-        raise ImageError(f"{shown(directory)} is not a path: it holds a NUL")
-    for place, folders, names in os.walk(directory, onerror=stop):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += (Path(place, name) for name in names if not name.startswith(".") and _may_be_photo(Path(place, name)))
-    return sorted(found)
-
-
-def _may_be_photo(path: Path) -> bool:
-    if path.suffix.lower() in formats.SUFFIXES:
-        return True
-    try:
-        _look(path)
-    except ImageError:
-        return False
-    return True

@@ -14,7 +14,7 @@ from attrs import define, frozen
 from yarl import URL
 
 from phota_async import formats
-from phota_async.errors import DownloadError, without_query
+from phota_async.errors import GONE, DownloadError, without_query
 from phota_async.transport.addresses import ForbiddenAddressError, refusal
 from phota_async.transport.border import FOREIGN, in_plain_words
 from phota_async.transport.post import USER_AGENT
@@ -26,7 +26,6 @@ IDLE_SECONDS = 60.0
 
 _PIECE_BYTES = 2**20
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_EXPIRED = frozenset({401, 403, 404, 410})
 _TRANSIENT = frozenset({408, 416, 425, 429})
 _PLAIN = re.compile(r"[!-~]+")
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18})")
@@ -96,6 +95,8 @@ class Download:
             OSError: The sink cannot be written to.
         """
         failure: DownloadError | OSError
+        if self._session.closed:
+            raise self._failed("the client was closed")
         try:
             async with asyncio.timeout(self._source.timeout.attempt):
                 await self._follow(self._url, MAX_REDIRECTS)
@@ -185,7 +186,7 @@ class Download:
             raise self._failed(f"it is longer than max_response_bytes ({self._source.max_bytes})", status)
 
     def _refused(self, status: int) -> DownloadError:
-        if status in _EXPIRED:
+        if status in GONE:
             return self._failed(f"{status}: the link has expired (links live 24 hours) or is not valid", status)
         if status in _TRANSIENT or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             return self._interrupted(f"the server answered {status}", status)

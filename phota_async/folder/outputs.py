@@ -1,0 +1,152 @@
+"""Images on their way into the output folder: fetched or copied beside their place, and put there whole."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from pathlib import Path, PurePath
+
+from anyio import to_thread
+from attrs import frozen
+
+from phota_async.errors import JournalError
+from phota_async.fetch import Fetcher, discarded
+from phota_async.files import Partial, clear, make_folders
+from phota_async.folder.recorder import Recorder
+from phota_async.formats import EXTENSIONS, media_type
+from phota_async.journal import NAME, Claim, Journal, Occupied, Reserved, names
+from phota_async.models import EnhancedImage
+
+MARK = "run-"
+"""What an unfinished file of a folder run has in its name, so that another program's is left alone."""
+
+_MACHINE = frozenset(
+    getattr(errno, name)
+    for name in ("ENOSPC", "EDQUOT", "EROFS", "EIO", "EFBIG", "ENODEV", "ENXIO", "ESTALE", "EMFILE", "ENFILE", "ENOMEM")
+    if hasattr(errno, name)
+)
+
+Fill = Callable[[Partial], Awaitable[None]]
+
+
+@frozen(eq=False)
+class Outputs:
+    """The images of one output folder."""
+
+    folder: Path
+    fetcher: Fetcher
+    recorder: Recorder
+
+    async def reserve(self, claim: Claim, *, paid: bool = False) -> Reserved | Occupied:
+        """Get names for a photo's images, and make their folders; see `phota_async.journal.names.reserve`.
+
+        Raises:
+            OSError: A folder cannot be made.
+        """
+        reserved = await self.recorder.write(names.reserve(self.folder, claim, paid=paid))
+        if isinstance(reserved, Reserved):
+            await to_thread.run_sync(make_folders, self.folder, reserved.names[0].parent)
+        return reserved
+
+    async def fetch(self, claim: Claim, reserved: Sequence[PurePath], links: Iterable[str]) -> list[Path]:
+        """Fetch links under the names reserved, write that the item is done, and return the files.
+
+        Raises:
+            DownloadError: A link cannot be fetched.
+            OSError: A file cannot be written.
+        """
+        return await self._fill(claim, reserved, [self._fetching(link) for link in links])
+
+    async def keep(
+        self, claim: Claim, reserved: Sequence[PurePath], images: Iterable[EnhancedImage], *, done: bool = True
+    ) -> list[Path]:
+        """Write images that came where links were asked for; without ``done`` the item is not. Otherwise as `fetch`."""
+        return await self._fill(claim, reserved, [_writing(image) for image in images], done=done)
+
+    async def copy(self, claim: Claim, reserved: Sequence[PurePath], originals: Iterable[str]) -> list[Path]:
+        """Copy the images of a photo with the same bytes; otherwise as `fetch`."""
+        return await self._fill(claim, reserved, [_copying(self.folder / original) for original in originals])
+
+    def _fetching(self, link: str) -> Fill:
+        async def fill(partial: Partial) -> None:
+            await self.fetcher.into(link, partial)
+
+        return fill
+
+    async def _fill(
+        self, claim: Claim, reserved: Sequence[PurePath], fills: Sequence[Fill], *, done: bool = True
+    ) -> list[Path]:
+        placed: list[PurePath] = []
+        for number, fill in enumerate(fills):
+            # More images than were asked for are paid for all the same.
+            name = reserved[number] if number < len(reserved) else await self._another(claim, reserved[-1])
+            placed.append(await self._put(claim, name, fill))
+        await self.recorder.write(names.place(claim, placed, done=done))
+        return [self.folder / name for name in placed]
+
+    async def _put(self, claim: Claim, name: PurePath, fill: Fill) -> PurePath:
+        folder = await to_thread.run_sync(make_folders, self.folder, name.parent)
+        async with discarded(Partial(folder / name.name, MARK)) as partial:
+            await fill(partial)
+            fitting = await to_thread.run_sync(_fitting, partial, name)
+            if claim.overwrite and fitting == name:
+                await to_thread.run_sync(partial.finish)
+                return name
+            name = fitting
+            while not await to_thread.run_sync(partial.finish_new, self.folder / name):
+                name = await self._another(claim, name)
+        return name
+
+    async def _another(self, claim: Claim, name: PurePath) -> PurePath:
+        return await self.recorder.write(names.free_name(self.folder, claim, name))
+
+    async def is_to_blame(self, error: OSError | JournalError) -> bool:
+        """Tell whether the disk, the folder as a whole or the journal is the matter, and not one file's place."""
+        if isinstance(error, JournalError) or error.errno in _MACHINE or str(error.filename) == str(self.folder / NAME):
+            return True
+        return not await to_thread.run_sync(_takes_files, self.folder)
+
+
+def _copying(original: Path) -> Fill:
+    async def fill(partial: Partial) -> None:
+        await to_thread.run_sync(partial.copy, original)
+
+    return fill
+
+
+def _writing(image: EnhancedImage) -> Fill:
+    async def fill(partial: Partial) -> None:
+        await to_thread.run_sync(partial.write, 0, image.data)
+
+    return fill
+
+
+def _fitting(partial: Partial, name: PurePath) -> PurePath:
+    """Return ``name`` with the extension that fits what came, where that is another than was asked for. Blocks."""
+    fits = EXTENSIONS.get(media_type(partial.head()) or "", ".bin")
+    return name.with_suffix(fits)
+
+
+def try_to_write(folder: Path) -> None:
+    """See that a file can be made in ``folder``. Blocks.
+
+    Raises:
+        OSError: None can.
+    """
+    with Partial(folder / "probe", MARK) as partial:
+        partial.write(0, b"")
+
+
+def _takes_files(folder: Path) -> bool:
+    try:
+        try_to_write(folder)
+    except OSError:
+        return False
+    return True
+
+
+def clear_leftovers(journal: Journal, below: Iterable[bytes]) -> None:
+    """Remove what a dead run left without its name. Blocks."""
+    for relative in below:
+        clear(journal.folder / os.fsdecode(relative), MARK)

@@ -2,110 +2,108 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from typing import TypeAlias
 
-from attrs import define, field
+from attrs import frozen
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+
+from phota_async.records import FolderProgress
 
 LINE_SECONDS = 60.0
 """How often a line is printed where there is no terminal."""
 
+Show: TypeAlias = Callable[[FolderProgress], None]
 
-@define
-class Counts:
-    """Where the run stands.
+
+@frozen
+class Words:
+    """How a run's figures are put.
 
     Attributes:
-        total: Photos in all.
-        enhanced: Photos whose images are saved.
-        failed: Photos that failed.
-        skipped: Photos whose images were there already.
-        not_attempted: Photos whose turn never came.
-        unknown: Failed ones that may have been charged.
-        in_flight: Calls under way.
-        spent_usd: What the answered images cost at the documented price.
+        images: Images of a photo.
         free: Whether nothing is really charged.
-        begun: When it began, on the monotonic clock.
     """
 
-    total: int
-    enhanced: int = 0
-    failed: int = 0
-    skipped: int = 0
-    not_attempted: int = 0
-    unknown: int = 0
-    in_flight: int = 0
-    spent_usd: float = 0.0
+    images: int = 1
     free: bool = False
-    begun: float = field(factory=time.monotonic)
 
     @property
-    def elapsed(self) -> float:
-        """Seconds since it began."""
-        return time.monotonic() - self.begun
+    def currency(self) -> str:
+        """What stands after an amount."""
+        return "USD (not charged)" if self.free else "USD"
 
-    @property
-    def done(self) -> int:
-        """Photos that need no more work."""
-        return self.enhanced + self.failed + self.skipped
+    def spend(self, usd: float) -> str:
+        """Return what was spent."""
+        return f"{usd:.2f} {self.currency}"
 
-    @property
-    def per_minute(self) -> float:
-        """Photos enhanced in a minute, on average so far."""
-        return self.enhanced / max(self.elapsed, 1e-9) * 60
+    def counts(self, progress: FolderProgress, not_attempted: int = 0) -> str:
+        """Return the counts and what was spent; zeros only where they are news."""
+        counted = [(progress.enhanced, "enhanced"), (progress.failed, "failed"), (progress.unknown, "unknown")]
+        rest = [(progress.skipped, "skipped"), (not_attempted, "not attempted")]
+        shown = counted[:2] + [one for one in counted[2:] + rest if one[0]]
+        return ", ".join([*(f"{count} {name}" for count, name in shown), self.spend(progress.spent_usd)])
 
-    def line(self) -> str:
-        """Say it in one line."""
-        words = [f"{self.enhanced} enhanced", f"{self.failed} failed"]
-        words += [f"{self.skipped} skipped (already there)"] if self.skipped else []
-        words += [f"{self.not_attempted} not attempted"] if self.not_attempted else []
-        words += [f"{self.in_flight} in flight"] if self.in_flight else []
-        return ", ".join([*words, self.spend, f"{self.elapsed:.1f} s"])
+    def pace(self, progress: FolderProgress) -> str:
+        """Return what is under way, how fast, and how long it will take."""
+        parts = [f"{progress.in_flight} in flight (width {progress.width})"]
+        if progress.enhanced:
+            parts.append(f"{progress.enhanced * self.images / max(progress.elapsed, 1e-9) * 60:.1f} images/min")
+        worked = progress.settled - progress.skipped
+        if worked and progress.settled < progress.total:
+            parts.append(f"ETA {_clock((progress.total - progress.settled) * progress.elapsed / worked)}")
+        return " · ".join(parts)
 
-    @property
-    def spend(self) -> str:
-        """What it cost, in words."""
-        return f"{self.spent_usd:.2f} USD" + (" (not charged)" if self.free else "")
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"
 
 
 @contextmanager
-def shown(counts: Counts, console: Console, *, every: float = LINE_SECONDS) -> Generator[Callable[[], None]]:
-    """Show ``counts`` while the block runs; call what is given whenever they have changed."""
+def shown(words: Words, console: Console, *, every: float = LINE_SECONDS, hidden: bool = False) -> Generator[Show]:
+    """Show progress while the block runs; what is given is called whenever there is some."""
+    if hidden:
+        yield lambda _: None
+        return
     if not console.is_terminal:
-        yield _lines(counts, console, every)
+        yield _lines(words, console, every)
         return
     bar = Progress(
         SpinnerColumn(),
-        BarColumn(bar_width=24),
+        BarColumn(bar_width=20),
         MofNCompleteColumn(),
         TextColumn("{task.fields[words]}"),
-        TimeRemainingColumn(compact=True),
         console=console,
     )
-    task = bar.add_task("", total=counts.total, words="")
+    task = bar.add_task("", total=None, words="looking for photos")
 
-    def refresh() -> None:
-        failed = f"[red]{counts.failed} failed[/red] · " if counts.failed else ""
-        words = f"{failed}{counts.in_flight} in flight · {counts.per_minute:.1f}/min · {counts.spend}"
-        bar.update(task, completed=counts.done, words=words)
+    def show(progress: FolderProgress) -> None:
+        troubles = [(progress.failed, "red", "failed"), (progress.unknown, "yellow", "unknown")]
+        trouble = "".join(f"[{color}]{count} {name}[/{color}] · " for count, color, name in troubles if count)
+        line = f"{trouble}{words.pace(progress)} · {words.spend(progress.spent_usd)}"
+        bar.update(task, total=progress.total, completed=progress.settled, words=line)
 
-    refresh()
-    with Live(bar, console=console, transient=True, refresh_per_second=8):
-        yield refresh
+    # What is printed goes above the bar where both are on the screen, and where it was sent to otherwise.
+    with Live(bar, console=console, transient=True, refresh_per_second=8, redirect_stdout=sys.stdout.isatty()):
+        yield show
 
 
-def _lines(counts: Counts, console: Console, every: float) -> Callable[[], None]:
+def _lines(words: Words, console: Console, every: float) -> Show:
     last = time.monotonic()
 
-    def refresh() -> None:
+    def show(progress: FolderProgress) -> None:
         nonlocal last
         if time.monotonic() - last >= every:
             last = time.monotonic()
-            console.print(escape(f"{counts.done} of {counts.total}: {counts.line()}"), soft_wrap=True)
+            line = f"{progress.settled} of {progress.total}: {words.counts(progress)}, {words.pace(progress)}"
+            console.print(escape(line), soft_wrap=True, highlight=False)
 
-    return refresh
+    return show

@@ -58,5 +58,6 @@ def resident_mb() -> float:
 
 
 def peak_mb() -> float:
-    """Return its highest so far; Linux counts it in KiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / _MB
+    """Return its highest so far. Not ``ru_maxrss``, which is never below that of the process that started this one."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / _MB

@@ -25,7 +25,7 @@ def measure(shape: Shape, folder: Path) -> dict[str, list[Figures]]:
     photo = folder / f"{shape.name}.jpg"
     photo.write_bytes(_JPEG + os.urandom(shape.photo_bytes - len(_JPEG)))
     figures: dict[str, list[Figures]] = {client: [] for client in CLIENTS}
-    with _server(shape) as port:
+    with served(shape) as port:
         for number in range(shape.rounds):
             # Who goes first changes, so that neither always runs on a warmer machine.
             for client in CLIENTS if number % 2 == 0 else reversed(CLIENTS):
@@ -35,9 +35,9 @@ def measure(shape: Shape, folder: Path) -> dict[str, list[Figures]]:
 
 
 def _round(assignment: Assignment) -> Figures:
-    before = _ledger(assignment.port)
+    before = ledger(assignment.port)
     figures = Figures(**json.loads(python("-m", "benchmarks.drivers", assignment.to_json())))
-    done = {name: count - before[name] for name, count in _ledger(assignment.port).items()}
+    done = {name: count - before[name] for name, count in ledger(assignment.port).items()}
     shape = assignment.shape
     calls = shape.calls + (not shape.waits)  # the first call, which is not measured
     if done["requests"] != calls or done["answers"] != calls or done["received"] < calls * shape.photo_bytes * 4 / 3:
@@ -73,9 +73,11 @@ def python(*arguments: str, byte_code: str = "") -> str:
 
 
 @contextmanager
-def _server(shape: Shape) -> Generator[int, None, None]:
+def served(shape: Shape, *, linked: bool = False) -> Generator[int, None, None]:
+    """Give the port of a server that answers with images, or with links to them."""
     arguments = {"--images": shape.images, "--image-bytes": shape.image_bytes, "--latency": shape.latency}
     command = [sys.executable, "-m", "benchmarks.server", *(str(word) for pair in arguments.items() for word in pair)]
+    command += ["--linked"] * linked
     # It ends when its standard input closes, which leaving the block does.
     with subprocess.Popen(  # noqa: S603  (our own module)
         command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -84,11 +86,12 @@ def _server(shape: Shape) -> Generator[int, None, None]:
         yield int(process.stdout.readline())
 
 
-def _ledger(port: int) -> dict[str, float]:
+def ledger(port: int) -> dict[str, float]:
+    """Return what the server at ``port`` has done."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     try:
         connection.request("GET", "/ledger", headers={"Connection": "close"})
-        ledger: dict[str, float] = json.loads(connection.getresponse().read())
+        done: dict[str, float] = json.loads(connection.getresponse().read())
     finally:
         connection.close()
-    return ledger
+    return done

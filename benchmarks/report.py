@@ -19,6 +19,22 @@ _NAMES = {
     "wall_s": "wall, s",
     "import_cpu_ms": "CPU, ms",
     "import_wall_ms": "wall, ms",
+    "makespan": "makespan, x ideal",
+    "makespan_s": "makespan, s",
+    "requests": "requests for each success",
+    "refused": "refused (503)",
+    "failed": "failed (500)",
+    "lost": "calls lost",
+    "tenth_peak_mb": "peak RSS of a tenth of them, MB",
+    "few_peak_mb": "peak RSS of 100, MB",
+    "peak_ratio": "peak RSS, x that of fewer",
+    "a_photo_ms": "wall, ms a photo",
+    "again_ratio": "wall, x bare",
+    "again_cpu_ratio": "CPU, x bare",
+    "again_ms": "wall, ms",
+    "bare_ms": "bare, ms",
+    "sent": "requests sent",
+    "journal_ms": "the journal, ms a photo",
 }
 
 
@@ -37,15 +53,23 @@ class Verdict:
 
 
 def table(title: str, measured: Mapping[str, Sequence[AttrsInstance]]) -> str:
-    """Return one question's figures."""
+    """Return one question's figures; a ratio where two clients are compared."""
+    clients = [client for client in CLIENTS if client in measured]
+    compared = len(clients) > 1
     names = [field.name for field in fields(type(measured[OURS][0]))]
     rows = [
-        (_NAMES[name], *(_spread(_all(measured[client], name)) for client in CLIENTS), _shown(_ratio(measured, name)))
+        (
+            _NAMES[name],
+            *(_spread(_all(measured[client], name)) for client in clients),
+            *((_shown(_ratio(measured, name)),) if compared else ()),
+        )
         for name in names
-        if any(any(_all(measured[client], name)) for client in CLIENTS)
+        if any(any(_all(measured[client], name)) for client in clients)
     ]
     rounds = len(measured[OURS])
-    return f"### {title}\n\nRounds of each: {rounds}\n\n" + _table(("", *CLIENTS, "ratio"), rows)
+    return f"### {title}\n\nRounds of each: {rounds}\n\n" + _table(
+        ("", *clients, *(("ratio",) if compared else ())), rows
+    )
 
 
 def verdicts(title: str, goals: Iterable[Goal], measured: Mapping[str, Sequence[AttrsInstance]]) -> list[Verdict]:

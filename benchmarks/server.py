@@ -1,7 +1,8 @@
 """A server that costs next to nothing: it counts what it is sent, waits, and answers with bytes made beforehand.
 
 ``python -m benchmarks.server --images 1 --image-bytes 6000000 --latency 0.2`` prints its port and serves until its
-standard input closes. ``GET /ledger`` tells what was really done, so that no client is quick by leaving work out.
+standard input closes. ``GET /ledger`` tells what was really done, so that no client is quick by leaving work out. With
+``--linked`` the answers hold links, and ``GET /image`` is what they lead to.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import base64
 import json
 import os
 import re
+import socket
 import sys
 import time
 from contextlib import suppress
@@ -34,6 +36,7 @@ class Ledger:
         received: Bytes of their bodies.
         waiting: Requests that are in and not yet answered.
         answers: Answers whose last byte was handed to the system.
+        fetched: Images that links were followed to.
         cpu_s: CPU time of this process.
     """
 
@@ -41,6 +44,7 @@ class Ledger:
     received: int = 0
     waiting: int = 0
     answers: int = 0
+    fetched: int = 0
     cpu_s: float = 0.0
 
 
@@ -50,12 +54,14 @@ class Service:
 
     Attributes:
         answers: The whole answer, by whether the connection closes behind it.
+        images: What its links lead to, by the same.
         latency: Seconds before it is sent.
         ledger: What was done.
         scratch: Where request bodies are read into, and overwritten.
     """
 
     answers: dict[bool, bytes]
+    images: dict[bool, bytes]
     latency: float
     ledger: Ledger
     scratch: bytearray
@@ -73,6 +79,7 @@ class Connection(asyncio.BufferedProtocol):
         self._timer: asyncio.TimerHandle | None = None
         self._unsent = memoryview(b"")
         self._counted = False
+        self._fetches = False
         self._paused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -102,6 +109,7 @@ class Connection(asyncio.BufferedProtocol):
         self._missing = int(length[1]) if length else 0
         self._closes = _CLOSE.search(head) is not None
         self._counted = head.startswith(b"POST")
+        self._fetches = head.startswith(b"GET /image")
         if self._counted:
             self._service.ledger.received += self._missing
 
@@ -110,6 +118,10 @@ class Connection(asyncio.BufferedProtocol):
         if self._missing > 0:
             return
         self._missing = None
+        if self._fetches:
+            self._service.ledger.fetched += 1
+            self._send(self._service.images[self._closes])
+            return
         if not self._counted:
             self._send(_message(_ledger(self._service.ledger), closes=self._closes))
             return
@@ -161,15 +173,24 @@ def _ledger(ledger: Ledger) -> bytes:
     return json.dumps(asdict(ledger)).encode()
 
 
-def _message(body: bytes, *, closes: bool) -> bytes:
+def _message(body: bytes, *, closes: bool, kind: bytes = b"application/json") -> bytes:
     connection = b"close" if closes else b"keep-alive"
-    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: %s\r\n\r\n"
-    return head % (len(body), connection) + body
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: %s\r\nContent-Length: %d\r\nConnection: %s\r\n\r\n"
+    return head % (kind, len(body), connection) + body
+
+
+def _image(image_bytes: int) -> bytes:
+    return _PNG + os.urandom(image_bytes - len(_PNG))
 
 
 def _body(images: int, image_bytes: int) -> bytes:
-    strings = (b'"' + base64.b64encode(_PNG + os.urandom(image_bytes - len(_PNG))) + b'"' for _ in range(images))
+    strings = (b'"' + base64.b64encode(_image(image_bytes)) + b'"' for _ in range(images))
     return b'{"images":[' + b",".join(strings) + b'],"download_urls":[],"known_subjects":{"counts":{}}}'
+
+
+def _links(images: int, port: int) -> bytes:
+    link = f"http://127.0.0.1:{port}/image.png"
+    return json.dumps({"images": [], "download_urls": [link] * images, "known_subjects": {"counts": {}}}).encode()
 
 
 class _UntilClosed(asyncio.Protocol):
@@ -180,11 +201,11 @@ class _UntilClosed(asyncio.Protocol):
         self._closed.set()
 
 
-async def serve(service: Service, seconds: float) -> None:
+async def serve(service: Service, listening: socket.socket, seconds: float) -> None:
     """Serve until standard input closes, for ``seconds`` at most."""
     loop, closed = asyncio.get_running_loop(), asyncio.Event()
-    server = await loop.create_server(lambda: Connection(service), "127.0.0.1", 0, backlog=1024)
-    print(server.sockets[0].getsockname()[1], flush=True)
+    server = await loop.create_server(lambda: Connection(service), sock=listening, backlog=1024)
+    print(listening.getsockname()[1], flush=True)
     await loop.connect_read_pipe(lambda: _UntilClosed(closed), sys.stdin)
     with suppress(TimeoutError):
         await asyncio.wait_for(closed.wait(), seconds)
@@ -196,12 +217,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=1)
     parser.add_argument("--image-bytes", type=int, default=6_000_000)
+    parser.add_argument("--linked", action="store_true", help="answer with links")
     parser.add_argument("--latency", type=float, default=0.2, help="seconds before an answer")
     parser.add_argument("--seconds", type=float, default=1800.0, help="end after this, whatever happens")
     given = parser.parse_args()
-    body = _body(given.images, given.image_bytes)
+    listening = socket.create_server(("127.0.0.1", 0))
+    if given.linked:
+        body, image = _links(given.images, listening.getsockname()[1]), _image(given.image_bytes)
+    else:
+        body, image = _body(given.images, given.image_bytes), b""
     answers = {closes: _message(body, closes=closes) for closes in (False, True)}
-    asyncio.run(serve(Service(answers, given.latency, Ledger(), bytearray(_SCRATCH_BYTES)), given.seconds))
+    images = {closes: _message(image, closes=closes, kind=b"image/png") for closes in (False, True)}
+    service = Service(answers, images, given.latency, Ledger(), bytearray(_SCRATCH_BYTES))
+    asyncio.run(serve(service, listening, given.seconds))
 
 
 if __name__ == "__main__":

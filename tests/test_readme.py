@@ -55,6 +55,7 @@ def test_every_block_is_tested_here() -> None:
         "phota.download",
         "enhance_many(",
         "enhance_stream(",
+        "enhance_folder(",
         "InsufficientCreditsError",
         "RetryPolicy(",
         "FastAPI(",
@@ -83,6 +84,14 @@ async def test_a_folder_is_enhanced(call: str, folder: Path) -> None:
     (folder / "enhanced").mkdir()
     await run_block(block_with(call))
     assert sorted(path.name for path in (folder / "enhanced").iterdir()) == ["0.png", "1.png"]
+
+
+async def test_a_folder_is_enhanced_into_another(phota_sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
+    names = await run_block(block_with("enhance_folder("))
+    assert names["report"].ok
+    assert sorted(path.name for path in names["report"].outputs) == ["chelsea.png", "coffee.png"]
+    assert phota_sandbox.ledger.charged_images == 2
+    assert "2 0 0 0 0 0.24" in capsys.readouterr().out
 
 
 async def test_an_error_is_told(phota_sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,16 +27,17 @@ from benchmarks.meters import StallMeter, peak_mb
 from benchmarks.processes import ledger, python, served
 from benchmarks.shapes import OURS, PLAIN, Goal, Shape
 from phota_async import PhotaClient
+from phota_async.folder.job import FolderJob
 from phota_async.folder.rules import options_text
 from phota_async.folder.survey import find
-from phota_async.images.walk import Filter
-from phota_async.journal import Claim, Journal, Key, Row, items, names, photos
-from phota_async.journal.photos import Run
+from phota_async.journal import Claim, Journal, Key, Row, items, names, photos, runs, walks
+from phota_async.journal.runs import Run
 from phota_async.models import EnhanceOptions
 
 _IN_A_FOLDER = 100
 _JPEG = b"\xff\xd8\xff\xe0"
 _PNG = b"\x89PNG\r\n\x1a\n an image"
+_OPTIONS = EnhanceOptions(response_mode="urls")
 _MANY, _FEW = 100_000, 100
 
 
@@ -359,13 +360,13 @@ def _fill(task: Task) -> Cost:
     output, waiting = Path(task.output), 0.0
     output.mkdir()
     with Journal.open(output) as journal:
-        options = journal.write([items.number_of(options_text(EnhanceOptions(response_mode="urls")))])[0]
-        run: Run = journal.write([photos.begun(options, overwrite=False, stand_in=True)])[0]
-        find(journal, [task.source], Filter())
+        options = journal.write([items.number_of(options_text(_OPTIONS))])[0]
+        run: Run = journal.write([runs.begun(options, overwrite=False, stand_in=True)])[0]
+        find(journal, FolderJob.of(sources=task.source, output=output, options=_OPTIONS))
         rows = itertools.chain.from_iterable(photos.pages(journal, run))
         while some := list(itertools.islice(rows, task.concurrency)):
             waiting += _bought(journal, run, some)
-        journal.write([photos.ended(run, complete=True, message=None)])
+        journal.write([runs.ended(run, complete=True, message=None)])
     return Cost(1000 * waiting, 0.0, peak_mb())
 
 
@@ -386,7 +387,7 @@ def _bought(journal: Journal, run: Run, rows: list[Row]) -> float:
     answer = items.Answer(links=("http://127.0.0.1/image.png",), request_id="request", cost_usd=0.12, run=run.number)
     begun = perf_counter()
     journal.write(
-        photos.identified(row.source, row.size, row.modified_ns, sha256)
+        walks.identified(row.source, row.size, row.modified_ns, sha256)
         for row, sha256 in zip(rows, hashes, strict=True)
     )
     reserved = journal.write(names.reserve(journal.folder, claim) for claim in claims)

@@ -280,9 +280,11 @@ class PhotaClient:
             retry_failed: Send again what failed in an earlier run.
             retry_unknown: Buy again what may have been charged, or was and is lost.
             checksum: Read every photo again instead of believing an unchanged size and time of modification.
-            max_cost_usd: Stop before this run spends more. A request that may have been charged counts.
+            max_cost_usd: Stop before this run spends more. A request that may have been charged counts. Without
+                ``profile_ids`` an image is reckoned at ``price.image`` until an answer says otherwise.
             price: What an image costs.
-            on_event: Called with a `FolderEvent` for each photo, on the event loop. What it raises is logged.
+            on_event: Called with a `FolderEvent`, on the event loop, for each photo and when the run is walked, stopped
+                and ended. What it raises is logged.
             stop: Set it to start nothing new; what is in flight lands, and the report tells the rest.
             **options: ``prompt``, ``profile_ids``, ``num_output_images``, ``output_format`` and ``timeout`` (for each
                 photo) as in `enhance`.
@@ -293,7 +295,8 @@ class PhotaClient:
 
         Raises:
             ValueError: An option is wrong; the message names it.
-            ImageError: A source is missing or cannot be read, or is the output folder itself.
+            ImageError: ``source`` is missing or cannot be read, or is the output folder itself. (One of several that is
+                missing is a failure of its own.)
             JournalError: Another run writes to ``output``, or its journal cannot be read.
             OSError: ``output`` cannot be written to.
         """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from anyio import CancelScope, to_thread
@@ -104,7 +104,8 @@ async def discarded(partial: Partial) -> AsyncGenerator[Partial, None]:
     try:
         yield partial
     finally:
-        with CancelScope(shield=True):
+        # A disk that does not let go of what was not placed is no reason to lose sight of what was.
+        with CancelScope(shield=True), suppress(OSError):
             await to_thread.run_sync(partial.discard)
 
 

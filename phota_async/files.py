@@ -59,6 +59,17 @@ def placed(target: Path, name: str) -> Path:
     return target
 
 
+def head_of(path: Path) -> bytes:
+    """Return a file's first bytes, enough to tell an image's type. Blocks."""
+    with path.open("rb", buffering=0) as file:
+        return file.read(formats.HEAD_BYTES)
+
+
+def is_image(path: Path) -> bool:
+    """Tell whether a file, and not a link to one, begins as an image. Blocks."""
+    return path.is_file() and not path.is_symlink() and formats.media_type(head_of(path)) is not None
+
+
 class Partial:
     """A file on its way to ``target``: written in pieces, then `finish`-ed under its name or discarded.
 
@@ -104,8 +115,7 @@ class Partial:
 
     def head(self) -> bytes:
         """Return the first bytes, enough to tell an image's type."""
-        with self._path.open("rb", buffering=0) as file:
-            return file.read(formats.HEAD_BYTES)
+        return head_of(self._path)
 
     def copy(self, original: Path) -> None:
         """Write what ``original`` holds."""
@@ -199,8 +209,12 @@ def leftovers(folder: Path, mark: str) -> Iterator[Path]:
     return folder.glob(f".phota-{mark}*{PARTIAL_SUFFIX}")
 
 
-def clear(folder: Path, mark: str) -> None:
-    """Remove those; not through a link. Blocks."""
-    if not folder.is_symlink():
-        for path in leftovers(folder, mark):
-            path.unlink(missing_ok=True)
+def clear(root: Path, below: PurePath, mark: str) -> None:
+    """Remove those in a folder below ``root``; not through a link. Blocks."""
+    place = root
+    for part in below.parts:
+        place /= part
+        if place.is_symlink():
+            return
+    for path in leftovers(place, mark):
+        path.unlink(missing_ok=True)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import unicodedata
 from collections.abc import Iterator
 from pathlib import PurePath
 
 _MAX_NAME_BYTES = 255  # what common file systems allow
+_PLAIN_LENGTH = 60
 _ROOM = 16  # for a number and the extension
 
 
@@ -29,6 +31,12 @@ def numbered(stem: PurePath, extension: str, count: int) -> list[PurePath]:
     if count == 1:
         return [stem.with_name(stem.name + extension)]
     return [stem.with_name(f"{stem.name}-{number}{extension}") for number in range(1, count + 1)]
+
+
+def plainer(name: PurePath) -> PurePath:
+    """Return a name that every file system takes: short, of ASCII letters, digits and signs that mean nothing."""
+    stem = re.sub(r"[^A-Za-z0-9._ -]", "_", name.stem)[:_PLAIN_LENGTH].rstrip(" .")
+    return name.with_name(f"{stem or 'photo'}{name.suffix}")
 
 
 def folded(name: PurePath) -> str:

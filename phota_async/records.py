@@ -169,6 +169,7 @@ class FolderEvent:
         error_kind: The name of the error's class, or None.
         request_id: The service's ``X-Request-Id``, or None.
         cost_usd: What its answer cost in this run.
+        download_urls: Signed links that are paid for and could not be written to the journal; empty otherwise.
     """
 
     kind: EventKind
@@ -180,6 +181,7 @@ class FolderEvent:
     error_kind: str | None = None
     request_id: str | None = None
     cost_usd: float = 0.0
+    download_urls: tuple[str, ...] = field(default=(), repr=lambda urls: f"<{len(urls)} signed>")
 
 
 class Paths(Sequence[Path]):

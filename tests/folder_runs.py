@@ -15,7 +15,7 @@ from blockbuster import BlockBuster
 from PIL import Image
 
 from phota_async import FolderEvent, FolderReport, PhotaClient, RetryPolicy
-from phota_async.journal import LOCK_NAME, NAME, photos
+from phota_async.journal import LOCK_NAME, NAME, views
 from phota_async.records import FolderStatus, PhotoRecord
 from phota_async.sandbox import Sandbox
 
@@ -105,7 +105,7 @@ def counts(report: FolderReport) -> dict[str, int]:
 
 async def known(output: Path) -> dict[str, PhotoRecord]:
     """Return what the journal knows of each photo of the last run."""
-    return await to_thread.run_sync(lambda: {record.name: record for record in photos.records(output)})
+    return await to_thread.run_sync(lambda: {record.name: record for record in views.records(output)})
 
 
 async def states(output: Path) -> dict[str, str]:
@@ -113,7 +113,7 @@ async def states(output: Path) -> dict[str, str]:
 
 
 async def status(output: Path) -> FolderStatus:
-    return await to_thread.run_sync(photos.status, output)
+    return await to_thread.run_sync(views.status, output)
 
 
 async def journalled(output: Path) -> bytes:

@@ -174,8 +174,8 @@ def test_a_long_list_is_read_in_pieces(tmp_path: Path, photos: Path, out: Path) 
 @pytest.mark.parametrize(
     ("listing", "code", "words"),
     [
-        (b"", 1, "there is no photo to enhance"),
-        (b"nowhere.jpg\n", 1, "cannot read"),
+        (b"", 0, "nothing to do: the list is empty"),
+        (b"nowhere.jpg\n", 3, "cannot read"),
         (None, 2, "does not exist"),
     ],
 )
@@ -322,7 +322,7 @@ def test_what_failed_is_sent_again_only_when_asked(photos: Path, out: Path, phot
     for more, code, requests in ([], 3, 2), ([], 3, 2), (["--retry-failed"], 0, 3):
         done = phota("enhance", photos, "-o", out, "-j", "1", *more, box=phota_sandbox)
         assert (done.returncode, len(phota_sandbox.ledger.requests)) == (code, requests)
-        assert ("only with --retry-failed" in done.stderr) == (code == 3)
+        assert ("with --retry-failed for what was refused" in done.stderr) == (code == 3)
 
 
 def test_fail_fast_stops_at_a_failure_and_not_at_one_of_an_earlier_run(out: Path, phota_sandbox: Sandbox) -> None:
@@ -352,7 +352,10 @@ def test_a_full_disk_stops_the_run_and_what_was_paid_for_is_fetched_later(photos
         done = process(*command, box=box, env=unmeasured, preexec_fn=small_files)
         assert done.returncode == 1
         assert "the output folder cannot be written to" in done.stderr
-        assert "Make room, or make the folder writable, and run the same command again" in done.stderr
+        assert (
+            "Make room, make the folder writable, or put its journal back, and run the same command again"
+            in done.stderr
+        )
         assert images(out) == []
         paid = box.ledger.charged_images
         assert paid >= 1

@@ -41,8 +41,16 @@ def test_on_a_terminal_a_live_bar_is_shown() -> None:
         show(evolve(HALFWAY, unknown=1))
     told = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
     assert "7/9" in told
-    assert "1 failed · 1 unknown · 2 in flight" in told
-    assert "0.36 USD" in told
+    assert "7/9 · 1 failed · 1 unknown · 0.36 USD · 2 in flight (width 4)" in told
+
+
+def test_on_a_narrow_terminal_the_figures_come_before_the_bar() -> None:
+    screen = StringIO()
+    with shown(Words(), Console(file=screen, force_terminal=True, width=60)) as show:
+        show(evolve(HALFWAY, unknown=1))
+    told = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
+    assert "7/9 · 1 failed · 1 unknown · 0.36 USD" in told
+    assert "━" not in told
 
 
 def test_elsewhere_a_line_is_printed_now_and_then() -> None:

@@ -146,3 +146,17 @@ def test_a_reader_that_leaves_costs_nothing(photos: Path, out: Path, phota_sandb
     assert phota_sandbox.ledger.charged_images == len(list(out.rglob("*.png"))) == 2
     assert "could be printed" not in told
     assert "Exception ignored" not in told
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no terminal hangs up there")
+def test_one_wish_told_twice_and_a_terminal_that_hangs_up_let_paid_calls_land(
+    photos: Path, out: Path, phota_sandbox: Sandbox
+) -> None:
+    phota_sandbox.script(Fault(stall=1.0))
+    with running("enhance", photos, "-o", out, "-j", "1", box=phota_sandbox) as process:
+        assert phota_sandbox.ledger.wait(lambda ledger: ledger.in_flight == 1)
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGTERM)
+        _, told = process.communicate()
+    assert process.returncode == 130
+    assert "1 enhanced, 0 failed, 1 not attempted, 0.12 USD" in told

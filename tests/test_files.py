@@ -381,12 +381,12 @@ def test_leftovers_are_cleared_but_not_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "real")
     Partial(tmp_path / "real" / "a", "run-").write(0, DATA)
     Partial(tmp_path / "real" / "b").write(0, DATA)
-    files.clear(tmp_path / "link", "run-")
+    files.clear(tmp_path, PurePath("link"), "run-")
     assert len(list((tmp_path / "real").iterdir())) == 2
-    files.clear(tmp_path / "real", "run-")
+    files.clear(tmp_path, PurePath("real"), "run-")
     (left,) = (tmp_path / "real").iterdir()
     assert "run-" not in left.name
-    files.clear(tmp_path / "missing", "run-")
+    files.clear(tmp_path, PurePath("missing"), "run-")
 
 
 async def test_an_empty_image_can_be_saved(tmp_path: Path) -> None:

@@ -145,7 +145,7 @@ async def test_patterns_tell_what_counts(box: Sandbox, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "field"),
     [
-        ({"include": "*.jpg"}, "list of patterns"),
+        ({"include": "*.jpg"}, "lists of patterns"),
         ({"max_cost_usd": -1}, "max_cost_usd"),
         ({"max_cost_usd": "1"}, "max_cost_usd"),
         ({"max_cost_usd": float("nan")}, "max_cost_usd"),
@@ -474,9 +474,39 @@ async def test_the_source_itself_is_no_place_for_the_images(box: Sandbox, tmp_pa
 async def test_a_source_that_is_not_there_is_an_error(box: Sandbox, tmp_path: Path, name: str) -> None:
     make(tmp_path / "photos", "a.jpg")
     with pytest.raises(ImageError, match="cannot read"):
-        await run(box, [tmp_path / "photos", tmp_path / name], tmp_path / "out")
+        await run(box, tmp_path / name, tmp_path / "out")
     assert box.ledger.requests == []
-    assert counts(await run(box, tmp_path / "photos", tmp_path / "out")) == {"enhanced": 1}
+    stands = await status(tmp_path / "out")
+    assert (stands.ended is not None, "could not begin: cannot read" in (stands.message or "")) == (True, True)
+    report = await run(box, [tmp_path / name, tmp_path / "photos"], tmp_path / "out")
+    assert counts(report) == {"enhanced": 1, "failed": 1}
+    assert report.failures[0].kind == "ImageError"
+
+
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [
+        ("source must be a path", {"source": 5}),
+        ("source must be a path", {"source": b"photos"}),
+        ("one of them is 1", {"source": ["a.jpg", 1]}),
+        ("output must be a path", {"output": 5}),
+        ("overwrite must be True or False", {"overwrite": "yes"}),
+        ("max_cost_usd must be", {"max_cost_usd": -1}),
+        ("price must be", {"price": 0.12}),
+        ("lists of patterns", {"include": "*.jpg"}),
+        ("lists of patterns", {"exclude": [1]}),
+        ("lists of patterns", {"include": None}),
+        ("source must be a path", {"source": ""}),
+        ("output must be a path", {"output": ""}),
+        ("stop must be an asyncio.Event", {"stop": True}),
+        ("on_event must be", {"on_event": 3}),
+    ],
+)
+async def test_a_wrong_value_is_named(box: Sandbox, tmp_path: Path, words: str, asked: dict[str, Any]) -> None:
+    wanted: dict[str, Any] = {"source": tmp_path, "output": tmp_path / "out", **asked}
+    with pytest.raises(ValueError, match=words):
+        await run(box, wanted.pop("source"), wanted.pop("output"), **wanted)
+    assert box.ledger.requests == []
 
 
 async def test_an_output_that_is_a_file_is_an_error(box: Sandbox, tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -60,6 +62,26 @@ async def test_a_cancelled_run_leaves_what_was_in_flight_unknown(box: Sandbox, t
         assert {one.reason for one in report.failures} == {DEAD_RUN}
         assert {one.kind for one in report.failures} == {"OutcomeUnknownError"}
         assert counts(await phota.enhance_folder(source, output, retry_unknown=True)) == {"enhanced": 2, "skipped": 1}
+
+
+async def test_a_walk_ends_when_its_run_is_cancelled(box: Sandbox, tmp_path: Path) -> None:
+    source, loop, ended = make(tmp_path / "photos", "a.jpg"), asyncio.get_running_loop(), threading.Event()
+
+    def sources() -> Iterator[Path]:
+        try:
+            yield source
+            loop.call_soon_threadsafe(lambda: running.cancel())  # noqa: PLW0108  (it is assigned later)
+            while True:
+                yield source
+        finally:
+            ended.set()
+
+    running = asyncio.create_task(run(box, sources(), tmp_path / "out"))
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert await to_thread.run_sync(ended.wait, 20)
+    assert box.ledger.requests == []
+    assert counts(await run(box, source, tmp_path / "out")) == {"enhanced": 1}
 
 
 async def test_a_run_cancelled_before_a_request_went_out_leaves_it_as_it_was(box: Sandbox, tmp_path: Path) -> None:

@@ -7,19 +7,23 @@ import os
 import random
 import shutil
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from folder_process import KILLED, Driver, Ended, Scene, sandbox
 
-from phota_async.journal.photos import status
+from phota_async.journal.views import status
 from phota_async.sandbox import Fault
 
 # Where a run is only one of many that may be killed, every operation is tried when EVERY_OPERATION is set.
 STEP = 1 if os.environ.get("EVERY_OPERATION") else 3
-# aiohttp, serving a file, leaves it to the collector when the client dies while it is being opened.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed file .*phota-sandbox-:ResourceWarning")
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="processes are not forked there"),
+    # aiohttp, serving a file, leaves it to the collector when the client dies while it is being opened.
+    pytest.mark.filterwarnings("ignore:unclosed file .*phota-sandbox-:ResourceWarning"),
+]
 
 PAID_AND_SILENT = Fault(stall=float("inf"), charged=True)
 DAY = 86400

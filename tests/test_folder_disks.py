@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 import shutil
 import signal
@@ -22,8 +23,11 @@ STEP = 1 if os.environ.get("EVERY_OPERATION") else 4
 NOBODY = 65534
 SLOW = Fault(stall=0.3, charged=True)
 
-# aiohttp, serving a file, leaves it to the collector when the client dies while it is being opened.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed file .*phota-sandbox-:ResourceWarning")
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="processes are not forked there"),
+    # aiohttp, serving a file, leaves it to the collector when the client dies while it is being opened.
+    pytest.mark.filterwarnings("ignore:unclosed file .*phota-sandbox-:ResourceWarning"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -274,6 +278,46 @@ def test_a_damaged_journal_is_told_and_there_is_a_way_on(scene: Scene, damage: C
     assert scene.charges().total() == 4
     scene.check_end()
     assert scene.identities().items() >= images.items()
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, cut(lambda _: 0), garbage(0)], ids=["gone", "empty", "garbage"])
+def test_a_killed_run_whose_log_is_gone_is_not_gone_on_with_unasked(
+    scene: Scene, damage: Callable[[Path], None]
+) -> None:
+    stuck = Fault(stall=math.inf, charged=True)
+    scene.fill(0, 1, 2, 3)
+    scene.box.script(None, None, stuck, stuck)
+    running = scene.start()
+    assert scene.box.ledger.wait(lambda ledger: ledger.charged_images == 4)
+    running.signal(signal.SIGKILL)
+    assert running.until_ended().status == KILLED
+    scene.quiet()
+    log = scene.output / f"{NAME}-wal"
+    kept = log.read_bytes()
+    damage(log)
+    ended = scene.run()
+    assert ended.raised is not None, ended.report
+    assert ended.raised["raised"] == "JournalError"
+    assert all(words in ended.raised["reason"] for words in (str(log), "untouched", "Put the log back"))
+    assert scene.charges().total() == 4
+
+    log.write_bytes(kept)
+    assert scene.run().whole()["unknown"] == 2
+    assert scene.charges().total() == 4
+
+
+def test_a_killed_run_whose_log_is_gone_is_gone_on_with_when_that_is_asked_for(scene: Scene) -> None:
+    scene.fill(0, 1)
+    scene.box.script(Fault(stall=math.inf, charged=True))
+    scene.concurrency = 1
+    running = scene.start()
+    assert scene.box.ledger.wait(lambda ledger: ledger.charged_images == 1)
+    running.signal(signal.SIGKILL)
+    running.until_ended()
+    scene.quiet()
+    (scene.output / f"{NAME}-wal").unlink()
+    assert scene.run(retry_unknown=True).whole()["enhanced"] == 2
+    assert scene.charges().total() == 3
 
 
 def test_a_journal_that_lost_what_is_not_needed_is_still_one(scene: Scene) -> None:

@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 
 from phota_async import JournalError
 from phota_async.images.walk import UNREADABLE, Found
-from phota_async.journal import LOCK_NAME, NAME, Item, Journal, Key, Row, items, names, photos
+from phota_async.journal import LOCK_NAME, NAME, Item, Journal, Key, Row, items, names, photos, runs, views, walks
 from phota_async.journal.database import is_running
 from phota_async.journal.items import DEAD_RUN, NO_LINKS, Answer
 from phota_async.journal.names import Claim
-from phota_async.journal.photos import Run
+from phota_async.journal.runs import Run
 from phota_async.records import PhotoRecord
 
 KEY = Key(b"k" * 32, 1)
@@ -40,12 +40,12 @@ def begin(journal: Journal, *sources: bytes, stand_in: bool = False, overwrite: 
     """Begin a run that finds these photos."""
     run = _begun(journal, stand_in=stand_in, overwrite=overwrite)
     found = [Found(os.fsdecode(source), PurePath(os.fsdecode(source)).name, 5, 7) for source in sources]
-    assert photos.found(journal, found) == len(found)
+    assert walks.found(journal, found) == len(found)
     return run
 
 
 def _begun(journal: Journal, *, stand_in: bool = False, overwrite: bool = False, options: int = 1) -> Run:
-    run = journal.write([photos.begun(options, overwrite=overwrite, stand_in=stand_in)])[0]
+    run = journal.write([runs.begun(options, overwrite=overwrite, stand_in=stand_in)])[0]
     assert isinstance(run, Run)
     return run
 
@@ -163,9 +163,9 @@ def test_there_is_nothing_to_read_where_nothing_was_enhanced(tmp_path: Path) -> 
     with pytest.raises(JournalError, match="nothing was enhanced into it"):
         Journal.reading(tmp_path)
     with pytest.raises(JournalError, match="nothing was enhanced into it"):
-        photos.status(tmp_path)
+        views.status(tmp_path)
     with pytest.raises(JournalError, match="nothing was enhanced into it"):
-        next(photos.records(tmp_path))
+        next(views.records(tmp_path))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -262,8 +262,8 @@ def test_whatever_is_wrong_in_the_file_is_told_in_our_words(damage: list[tuple[i
             content[begin : begin + len(wrong)] = wrong[: len(content) - begin]
         path.write_bytes(content)
         try:
-            photos.status(folder)
-            list(photos.records(folder))
+            views.status(folder)
+            list(views.records(folder))
             with Journal.open(folder) as journal:
                 journal.write([items.left_by_dead_runs(), items.sent(KEY, A)])
         except (JournalError, OSError):
@@ -565,7 +565,7 @@ def test_photos_are_found_once_and_forgotten_when_they_are_gone(journal: Journal
     for sources in ([A], [], [A, b"/photos/c.jpg"]):
         run = begin(journal, *sources)
         assert [row.source for row in rows(journal, run)] == sources
-        assert [journal.ask(photos.is_there(source)) for source in (A, b"/photos/c.jpg")] == [
+        assert [journal.ask(walks.is_there(source)) for source in (A, b"/photos/c.jpg")] == [
             A in sources,
             b"/photos/c.jpg" in sources,
         ]
@@ -574,8 +574,8 @@ def test_photos_are_found_once_and_forgotten_when_they_are_gone(journal: Journal
 def test_a_photo_that_is_found_twice_counts_once(journal: Journal) -> None:
     run = _begun(journal)
     twice = [Found("/photos/a.jpg", "a.jpg", 5, 7)] * 2
-    assert photos.found(journal, twice) == 1
-    assert photos.found(journal, twice) == 1
+    assert walks.found(journal, twice) == 1
+    assert walks.found(journal, twice) == 1
     assert len(rows(journal, run)) == 1
 
 
@@ -595,26 +595,26 @@ CHANGES = [Found("/photos/a.jpg", "a.jpg", 6, 7), Found("/photos/a.jpg", "a.jpg"
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_photo_that_has_changed_is_hashed_anew(journal: Journal, change: Found) -> None:
     run = begin(journal, A)
-    journal.write([photos.identified(A, 5, 7, b"hash")])
+    journal.write([walks.identified(A, 5, 7, b"hash")])
     for _ in range(2):
         begin(journal, A)
         (row,) = rows(journal, run)
         assert (row.sha256, row.size, row.modified_ns) == (b"hash", 5, 7)
-    photos.found(journal, [change])
+    walks.found(journal, [change])
     (row,) = rows(journal, run)
     assert (row.sha256, row.size, row.modified_ns) == (None, change.size, change.modified_ns)
 
 
 def test_a_photo_that_changed_after_the_walk_is_found_anew(journal: Journal) -> None:
     run = begin(journal, A, b"/photos/b.jpg")
-    journal.write([photos.identified(A, 6, 9, b"edited")])
+    journal.write([walks.identified(A, 6, 9, b"edited")])
     begin(journal, A, b"/photos/b.jpg")
     assert [(row.sha256, row.size, row.modified_ns) for row in rows(journal, run)] == [(None, 5, 7)] * 2
 
 
 def test_why_a_photo_is_unusable_is_forgotten_by_the_next_walk(journal: Journal) -> None:
     run = begin(journal, A)
-    journal.write([photos.identified(A, 5, 7, b"hash"), photos.unusable(A, "no photo")])
+    journal.write([walks.identified(A, 5, 7, b"hash"), walks.unusable(A, "no photo")])
     (row,) = rows(journal, run)
     assert (row.reason, row.sha256) == ("no photo", None)
     begin(journal, A)
@@ -623,7 +623,7 @@ def test_why_a_photo_is_unusable_is_forgotten_by_the_next_walk(journal: Journal)
 
 def test_what_cannot_be_looked_at_is_found_all_the_same(journal: Journal) -> None:
     run = _begun(journal)
-    photos.found(journal, [Found("/photos/broken.jpg", "broken.jpg", UNREADABLE, 0)])
+    walks.found(journal, [Found("/photos/broken.jpg", "broken.jpg", UNREADABLE, 0)])
     assert rows(journal, run)[0].size == UNREADABLE
 
 
@@ -632,11 +632,11 @@ def test_an_overwriting_run_that_was_broken_off_goes_on(journal: Journal, *, end
     run = _begun(journal, overwrite=True)
     assert (run.number, run.since) == (1, 1)
     if ended is not None:
-        journal.write([photos.ended(run, complete=ended, message=None)])
+        journal.write([runs.ended(run, complete=ended, message=None)])
     assert _begun(journal, overwrite=True).since == (2 if ended else 1)
     assert _begun(journal, overwrite=True, options=2).since == 3
     assert _begun(journal).since is None
-    assert _begun(journal, overwrite=True).since == 5
+    assert _begun(journal, overwrite=True).since == (2 if ended else 1)
 
 
 def test_a_stand_in_and_the_service_do_not_share_a_folder(journal: Journal) -> None:
@@ -657,7 +657,7 @@ def test_where_a_folder_stands(tmp_path: Path, journal: Journal) -> None:
     sources = {name: f"/photos/{name}.jpg".encode() for name in (*keys, "new", "unusable", "copy")}
     begin(journal, *sources.values(), stand_in=True)
     hashes = {**{name: key.sha256 for name, key in keys.items()}, "copy": keys["done"].sha256}
-    journal.write([photos.identified(sources[name], 5, 7, sha256) for name, sha256 in hashes.items()])
+    journal.write([walks.identified(sources[name], 5, 7, sha256) for name, sha256 in hashes.items()])
     journal.write([items.sent(key, sources[name]) for name, key in keys.items()])
     journal.write(
         [
@@ -666,18 +666,18 @@ def test_where_a_folder_stands(tmp_path: Path, journal: Journal) -> None:
             items.answered(keys["answered"], sources["answered"], ANSWER),
             items.failed(keys["failed"], sources["failed"], "refused", "APIError", "id"),
             items.unknown(keys["unknown"], "dropped", "OutcomeUnknownError", None),
-            photos.unusable(sources["unusable"], "no photo"),
+            walks.unusable(sources["unusable"], "no photo"),
         ]
     )
-    found = photos.status(tmp_path)
+    found = views.status(tmp_path)
     assert (found.enhanced, found.answered, found.failed, found.unknown, found.not_attempted) == (2, 1, 2, 1, 2)
     assert (found.spent_usd, found.running, found.ended, found.stand_in) == (0.24, True, None, True)
-    by_name = {record.source.stem: record for record in photos.records(tmp_path)}
+    by_name = {record.source.stem: record for record in views.records(tmp_path)}
     assert by_name["sent"].state == "not_attempted"
     journal.close()
-    found = photos.status(tmp_path)
+    found = views.status(tmp_path)
     assert (found.unknown, found.not_attempted, found.running) == (2, 1, False)
-    by_name = {record.source.stem: record for record in photos.records(tmp_path)}
+    by_name = {record.source.stem: record for record in views.records(tmp_path)}
     assert by_name["done"] == PhotoRecord(
         source=Path("/photos/done.jpg"),
         name="done.jpg",
@@ -703,18 +703,18 @@ def test_where_a_folder_stands(tmp_path: Path, journal: Journal) -> None:
 
 def test_a_journal_in_which_nothing_was_run(tmp_path: Path) -> None:
     Journal.open(tmp_path).close()
-    found = photos.status(tmp_path)
+    found = views.status(tmp_path)
     assert (found.begun, found.ended, found.message, found.enhanced) == (None, None, None, 0)
-    assert list(photos.records(tmp_path)) == []
+    assert list(views.records(tmp_path)) == []
 
 
 def test_other_options_are_other_items(tmp_path: Path, journal: Journal) -> None:
     begin(journal, A)
-    journal.write([photos.identified(A, 5, 7, KEY.sha256), items.answered(KEY, A, ANSWER)])
-    assert photos.status(tmp_path).answered == 1
+    journal.write([walks.identified(A, 5, 7, KEY.sha256), items.answered(KEY, A, ANSWER)])
+    assert views.status(tmp_path).answered == 1
     _begun(journal, options=2)
-    assert (photos.status(tmp_path).answered, photos.status(tmp_path).not_attempted) == (0, 1)
-    assert photos.status(tmp_path).spent_usd == 0.12
+    assert (views.status(tmp_path).answered, views.status(tmp_path).not_attempted) == (0, 1)
+    assert views.status(tmp_path).spent_usd == 0.12
 
 
 def test_folders_in_which_a_dead_run_may_have_left_something(journal: Journal) -> None:
@@ -724,7 +724,7 @@ def test_folders_in_which_a_dead_run_may_have_left_something(journal: Journal) -
     assert journal.ask(folders) == {b"", b"sub"}
     run = begin(journal)
     assert journal.ask(folders) == {b"", b"sub"}
-    journal.write([photos.ended(run, complete=True, message=None)])
+    journal.write([runs.ended(run, complete=True, message=None)])
     assert journal.ask(folders) == {b""}
     journal.write([names.reserve(Path("/nowhere"), claim(b"/x/deep.jpg"))])
     assert journal.ask(folders) == {b""}

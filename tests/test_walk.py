@@ -179,7 +179,7 @@ def test_patterns(tmp_path: Path, include: list[str], exclude: list[str], expect
 
 @pytest.mark.parametrize("options", [{"include": "*.jpg"}, {"exclude": "*.jpg"}])
 def test_a_single_string_is_no_list_of_patterns(options: dict[str, str]) -> None:
-    with pytest.raises(ValueError, match=r"list of patterns is needed, not the single string '\*\.jpg'"):
+    with pytest.raises(ValueError, match=r"must be lists of patterns, not '\*\.jpg'"):
         Filter.of(**options)
 
 

@@ -30,7 +30,7 @@ Examples:
   phota-async enhance photos -o enhanced --max-cost 50 --report
   phota-async enhance a.jpg b.heic -o enhanced --prompt "soften the light" -n 2
   phota-async enhance photos -o enhanced --include "*.jpg" --exclude "raw/*" -j 32
-  find photos -newer last -name "*.jpg" -print0 | phota-async enhance --files-from - -o new
+  find photos -type f -newer last -print0 | phota-async enhance --files-from - -o new
 
 \b
 The key comes from the environment variable PHOTA_API_KEY only.
@@ -109,7 +109,7 @@ def group() -> None:
     help="Read names of photos and folders from a file, or from stdin with -: one a line, or ended by NUL.",
 )
 @click.option("--dry-run", is_flag=True, help="Send nothing: list what would be sent and the most it can cost.")
-@click.option("--max-cost", type=click.FloatRange(min=0), metavar="USD", help="Stop before spending more than this.")
+@click.option("--max-cost", type=click.FloatRange(min=0), metavar="USD", help="Stop before this run spends more.")
 @click.option("--overwrite", is_flag=True, help="Enhance (and pay) again what is done, and replace files.")
 @click.option("--retry-failed", is_flag=True, help="Send again what failed earlier.")
 @click.option("--retry-unknown", is_flag=True, help="Buy again what may have been charged, or was and is lost.")
@@ -172,6 +172,7 @@ def enhance(  # noqa: PLR0913  (one for each option)
         as_json=as_json,
         progress=not no_progress,
         fail_fast=fail_fast,
+        must_find=files_from is None,
     )
     if dry_run:
         raise SystemExit(looking.dry_run(job, options, console))

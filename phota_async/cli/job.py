@@ -20,7 +20,7 @@ from phota_async.cli.progress import Show, Words, shown
 from phota_async.cli.results import Results, printable
 from phota_async.client import PhotaClient
 from phota_async.errors import JournalError
-from phota_async.journal.photos import status
+from phota_async.journal.views import status
 from phota_async.records import FolderEvent, FolderProgress, FolderReport
 
 COULD_NOT_RUN, SOME_FAILED, ACCOUNT, BUDGET, UNKNOWN, INTERRUPTED = 1, 3, 4, 5, 6, 130
@@ -29,8 +29,9 @@ NO_PHOTO = (
     " through (output folders are passed over)"
 )
 _INTERRUPTED = "interrupted. To go on, run the same command again: what is paid for is not bought again"
+_ONE_WISH_SECONDS = 0.3
 _HINTS = {
-    "failed": "why is said above; what the service refused is sent again only with --retry-failed",
+    "failed": "why is said above; run again for the rest, with --retry-failed for what was refused",
     "unknown": "may have been charged, or were and are lost; only --retry-unknown buys them again",
 }
 
@@ -49,6 +50,7 @@ class Job:
         as_json: Whether results are printed as JSON Lines.
         progress: Whether progress is shown.
         fail_fast: Whether the first failure stops the run.
+        must_find: Whether it is a mistake if there is no photo; an empty list is none.
     """
 
     sources: Iterable[Path]
@@ -60,6 +62,7 @@ class Job:
     as_json: bool = False
     progress: bool = True
     fail_fast: bool = False
+    must_find: bool = True
 
 
 def could_not_run(console: Console, why: str) -> int:
@@ -115,6 +118,7 @@ class _Run:
     _progress: FolderProgress = field(init=False, factory=FolderProgress)
     _stop: asyncio.Event = field(init=False, factory=asyncio.Event)
     _interrupted: bool = field(init=False, default=False)
+    _warned: bool = field(init=False, default=False)
     _results: Results = field(init=False)
     _words: Words = field(init=False)
 
@@ -145,6 +149,8 @@ class _Run:
         if event.kind in {"failed", "unknown"}:
             color = "red" if event.kind == "failed" else "yellow"
             self._say(f"[{color}]{event.kind}[/] {_safe(_told(event))}")
+            for link in event.download_urls:
+                self._say(f"  paid for: {_safe(link)}")
             # What an earlier run met would stop every later one at its first photos.
             if self.job.fail_fast and (event.error or event.cost_usd):
                 self._stop.set()
@@ -170,7 +176,7 @@ class _Run:
 
     def _end(self, report: FolderReport) -> int:
         if not self._progress.total and not self._interrupted:
-            return could_not_run(self.console, NO_PHOTO)
+            return could_not_run(self.console, NO_PHOTO) if self.job.must_find else self._nothing()
         code = self._code(report)
         message = _INTERRUPTED if self._interrupted else report.message
         if message:
@@ -184,8 +190,13 @@ class _Run:
             self._results.facts(summary=summary(report), exit_code=code)
         return with_complaint(code, self._results, self.console)
 
+    def _nothing(self) -> int:
+        self._say("nothing to do: the list is empty")
+        return 0
+
     def _say(self, text: str) -> None:
-        self.console.print(text, soft_wrap=True, highlight=False)
+        with suppress(OSError):  # the terminal has gone
+            self.console.print(text, soft_wrap=True, highlight=False)
 
     def _code(self, report: FolderReport) -> int:
         if self._interrupted:
@@ -199,23 +210,34 @@ class _Run:
     @contextmanager
     def _signals(self) -> Generator[None]:
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
-        numbers = (signal.SIGINT, signal.SIGTERM)
+        # A terminal that goes away is no reason to lose what is paid for; who said nohup wants no reaction at all.
+        hangup: signal.Signals = getattr(signal, "SIGHUP", signal.SIGTERM)
+        ignored = signal.getsignal(hangup) is signal.SIG_IGN
+        numbers = (signal.SIGINT, signal.SIGTERM, *(() if ignored else (hangup,)))
+
+        def warn() -> None:
+            self._warned = True
+            self._say("stopping: nothing new starts, what is paid for will land; press Ctrl-C again to stop at once")
 
         def interrupt() -> None:
-            if self._interrupted and task is not None:
+            if self._warned and task is not None:
                 task.cancel()
-                return
-            self._interrupted = True
-            self._stop.set()
-            self._say("stopping: nothing new starts, what is paid for will land; press Ctrl-C again to stop at once")
+            elif not self._interrupted:
+                self._interrupted = True
+                self._stop.set()
+                # Some who end a process, such as timeout, signal it twice at once: that is one wish.
+                warning.append(loop.call_later(_ONE_WISH_SECONDS, warn))
 
         def heard(_number: int, _frame: FrameType | None) -> None:
             loop.call_soon_threadsafe(interrupt)
 
+        warning: list[asyncio.TimerHandle] = []
         before = [signal.signal(number, heard) for number in numbers]
         try:
             yield
         finally:
+            for timer in warning:
+                timer.cancel()
             for number, handler in zip(numbers, before, strict=True):
                 signal.signal(number, handler)
 

@@ -18,7 +18,7 @@ from phota_async.cli.progress import Words
 from phota_async.cli.results import Results, printable
 from phota_async.errors import JournalError
 from phota_async.folder import Action, FolderJob, foresee
-from phota_async.journal.photos import records, status
+from phota_async.journal.views import records, status
 from phota_async.models import EnhanceOptions
 from phota_async.records import FolderStatus, PhotoRecord, Price
 from phota_async.settings import DEFAULT_BASE_URL

@@ -12,10 +12,12 @@ from attrs import frozen
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.table import Column
 
 from phota_async.records import FolderProgress
 
+_WIDE = 100
 LINE_SECONDS = 60.0
 """How often a line is printed where there is no terminal."""
 
@@ -76,11 +78,11 @@ def shown(words: Words, console: Console, *, every: float = LINE_SECONDS, hidden
     if not console.is_terminal:
         yield _lines(words, console, every)
         return
+    # Where there is little room, figures are worth more than a bar.
     bar = Progress(
         SpinnerColumn(),
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[words]}"),
+        *([BarColumn(bar_width=20)] if console.width >= _WIDE else []),
+        TextColumn("{task.fields[words]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
         console=console,
     )
     task = bar.add_task("", total=None, words="looking for photos")
@@ -88,7 +90,8 @@ def shown(words: Words, console: Console, *, every: float = LINE_SECONDS, hidden
     def show(progress: FolderProgress) -> None:
         troubles = [(progress.failed, "red", "failed"), (progress.unknown, "yellow", "unknown")]
         trouble = "".join(f"[{color}]{count} {name}[/{color}] · " for count, color, name in troubles if count)
-        line = f"{trouble}{words.pace(progress)} · {words.spend(progress.spent_usd)}"
+        spend = words.spend(progress.spent_usd)
+        line = f"{progress.settled}/{progress.total} · {trouble}{spend} · {words.pace(progress)}"
         bar.update(task, total=progress.total, completed=progress.settled, words=line)
 
     # What is printed goes above the bar where both are on the screen, and where it was sent to otherwise.

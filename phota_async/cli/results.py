@@ -73,6 +73,8 @@ def _facts(event: FolderEvent) -> dict[str, Any]:
         facts["request_id"] = event.request_id
     if event.cost_usd:
         facts["cost_usd"] = event.cost_usd
+    if event.download_urls:
+        facts["download_urls"] = event.download_urls
     if event.kind in {"failed", "unknown"}:
         facts["error"] = f"{event.error_kind}: {event.reason}"
     elif event.reason:

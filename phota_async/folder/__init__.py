@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Self
 
 from anyio import to_thread
-from attrs import Attribute, field, frozen
+from attrs import frozen
 
 from phota_async.batch import Gate, ended
-from phota_async.errors import JournalError
+from phota_async.errors import ImageError, JournalError
 from phota_async.fetch import Fetcher
 from phota_async.files import make_root
 from phota_async.folder.brake import Brake
 from phota_async.folder.budget import Budget
+from phota_async.folder.job import FolderJob
 from phota_async.folder.outputs import Outputs, clear_leftovers, try_to_write
 from phota_async.folder.purchase import Desk, Enhance
 from phota_async.folder.recorder import Recorder
@@ -26,61 +26,13 @@ from phota_async.folder.rules import Action, Again, options_text
 from phota_async.folder.run import FolderRun
 from phota_async.folder.survey import find, read_again, sorted_out
 from phota_async.folder.tally import Tally
-from phota_async.images.walk import Filter
-from phota_async.journal import Journal, items, photos
-from phota_async.journal.photos import Run
-from phota_async.models import EnhanceOptions
-from phota_async.records import FolderEvent, FolderReport, Price
+from phota_async.journal import Journal, items, photos, runs
+from phota_async.journal.runs import Run
+from phota_async.records import FolderReport
 
 __all__ = ["Action", "Enhance", "FolderJob", "FolderMeans", "foresee", "run_folder"]
 
 logger = logging.getLogger("phota_async")
-
-
-def _paths(value: object) -> Iterable[str | os.PathLike[str]]:
-    if isinstance(value, str | os.PathLike):
-        return (value,)  # pyright: ignore[reportUnknownVariableType]  (of str or of bytes)
-    if isinstance(value, bytes | bytearray) or not isinstance(value, Iterable):
-        raise ValueError(f"source must be a path or a list of paths, not {value!r}")
-    return value  # pyright: ignore[reportUnknownVariableType]
-
-
-def _amount_or_none(_: object, attribute: Attribute[float | None], value: object) -> None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0):
-        raise ValueError(f"{attribute.name} must be a number of US dollars, 0 or more, or None, not {value!r}")
-
-
-def _price(_: object, attribute: Attribute[Price], value: object) -> None:
-    if not isinstance(value, Price):
-        raise ValueError(f"{attribute.name} must be a Price, not {value!r}")
-
-
-@frozen(kw_only=True, eq=False)
-class FolderJob:
-    """What a folder run is asked for; see `PhotaClient.enhance_folder`."""
-
-    sources: Iterable[str | os.PathLike[str]] = field(converter=_paths)
-    output: Path = field(converter=Path)
-    options: EnhanceOptions
-    wanted: Filter
-    overwrite: bool = False
-    retry_failed: bool = False
-    retry_unknown: bool = False
-    checksum: bool = False
-    max_cost_usd: float | None = field(default=None, validator=_amount_or_none)
-    price: Price = field(factory=Price, validator=_price)
-    on_event: Callable[[FolderEvent], object] | None = None
-    stop: asyncio.Event | None = None
-    stand_in: bool = False
-
-    @classmethod
-    def of(cls, *, include: Iterable[str] = (), exclude: Iterable[str] = (), **asked: Any) -> Self:
-        """Return the job of some patterns and all the rest.
-
-        Raises:
-            ValueError: A value is wrong; the message names the field.
-        """
-        return cls(wanted=Filter.of(include, exclude), **asked)
 
 
 @frozen(kw_only=True, eq=False)
@@ -114,39 +66,42 @@ async def run_folder(job: FolderJob, means: FolderMeans) -> FolderReport:
         job.price, job.options.num_output_images, subjects=bool(job.options.profile_ids), most=job.max_cost_usd
     )
     tally = Tally(budget, means.width, job.on_event)
-    async with _journal(job.output) as recorder:
+    async with _journal(job) as recorder:
         run, tally.total = await recorder.run(lambda journal: _begin(journal, job))
         tally.tell("walked")
-        brake = Brake(means.gate, tally)
-        desk = Desk(
-            options=job.options,
-            enhance=means.enhance,
-            outputs=Outputs(recorder.folder, means.fetcher, recorder),
-            recorder=recorder,
-            run=run,
-            again=Again(failed=job.retry_failed, unknown=job.retry_unknown, since=run.since),
-            overwrite=job.overwrite,
-            budget=budget,
-            brake=brake,
-            tally=tally,
-            calls=asyncio.Semaphore(means.workers),
-        )
+        working = _composed(job, means, recorder, run, tally)
         try:
-            await FolderRun(desk, brake, tally, read_again if job.checksum else sorted_out).work(
-                means.workers, job.stop
-            )
+            await working.work(means.workers, job.stop)
         except asyncio.CancelledError:
             message = "stopped at once, with requests in flight"
-            recorder.submit(photos.ended(run, complete=False, message=message))
+            recorder.submit(runs.ended(run, complete=False, message=message))
             tally.tell("ended", reason=message)
             raise
         report = tally.report()
         try:
-            await recorder.write(photos.ended(run, complete=report.stopped_by is None, message=report.message))
+            await recorder.write(runs.ended(run, complete=report.stopped_by is None, message=report.message))
         except (OSError, JournalError) as error:
             logger.warning("the end of the run was not written down: %s", error)
     tally.tell("ended", reason=report.message)
     return report
+
+
+def _composed(job: FolderJob, means: FolderMeans, recorder: Recorder, run: Run, tally: Tally) -> FolderRun:
+    brake = Brake(means.gate, tally)
+    desk = Desk(
+        options=job.options,
+        enhance=means.enhance,
+        outputs=Outputs(recorder.folder, means.fetcher, recorder),
+        recorder=recorder,
+        run=run,
+        again=Again(failed=job.retry_failed, unknown=job.retry_unknown, since=run.since),
+        overwrite=job.overwrite,
+        budget=tally.budget,
+        brake=brake,
+        tally=tally,
+        calls=asyncio.Semaphore(means.workers),
+    )
+    return FolderRun(desk, brake, tally, read_again if job.checksum else sorted_out)
 
 
 def foresee(job: FolderJob) -> Iterator[tuple[Path, Action]]:
@@ -160,7 +115,7 @@ def foresee(job: FolderJob) -> Iterator[tuple[Path, Action]]:
     """
     with Journal.scratch(job.output.absolute()) as journal:
         run = _begin_in(journal, job)
-        find(journal, job.sources, job.wanted)
+        find(journal, job)
         again = Again(failed=job.retry_failed, unknown=job.retry_unknown, since=run.since)
         for page in sorted_out(journal, run, again):
             actions = dict.fromkeys(page.had, Action.SKIP) | {due.row.source: due.action for due in page.due}
@@ -170,8 +125,8 @@ def foresee(job: FolderJob) -> Iterator[tuple[Path, Action]]:
 
 
 @asynccontextmanager
-async def _journal(folder: Path) -> AsyncGenerator[Recorder, None]:
-    opening = asyncio.create_task(to_thread.run_sync(_opened, folder))
+async def _journal(job: FolderJob) -> AsyncGenerator[Recorder, None]:
+    opening = asyncio.create_task(to_thread.run_sync(_opened, job))
     try:
         await ended(opening)  # whoever cancels: a journal that opens when nobody waits for it would stay open
     except asyncio.CancelledError:
@@ -192,8 +147,8 @@ async def _closed(recorder: Recorder, journal: Journal) -> None:
     await to_thread.run_sync(journal.close)
 
 
-def _opened(folder: Path) -> Journal:
-    return Journal.open(make_root(folder))
+def _opened(job: FolderJob) -> Journal:
+    return Journal.open(make_root(job.output), without_log=job.retry_unknown)
 
 
 def _begin(journal: Journal, job: FolderJob) -> tuple[Run, int]:
@@ -201,10 +156,14 @@ def _begin(journal: Journal, job: FolderJob) -> tuple[Run, int]:
     try_to_write(journal.folder)
     clear_leftovers(journal, journal.ask(photos.folders_of_unfinished))
     run = _begin_in(journal, job)
-    return run, find(journal, job.sources, job.wanted)
+    try:
+        return run, find(journal, job)
+    except (ImageError, ValueError) as error:
+        journal.write([runs.ended(run, complete=False, message=f"could not begin: {error}")])
+        raise
 
 
 def _begin_in(journal: Journal, job: FolderJob) -> Run:
     _, options = journal.write([items.left_by_dead_runs(), items.number_of(options_text(job.options))])
-    run: Run = journal.write([photos.begun(options, overwrite=job.overwrite, stand_in=job.stand_in)])[0]
+    run: Run = journal.write([runs.begun(options, overwrite=job.overwrite, stand_in=job.stand_in)])[0]
     return run

@@ -8,15 +8,16 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path, PurePath
 
 from anyio import to_thread
-from attrs import frozen
+from attrs import field, frozen
 
 from phota_async.errors import JournalError
 from phota_async.fetch import Fetcher, discarded
-from phota_async.files import Partial, clear, make_folders
+from phota_async.files import Partial, clear, is_image, make_folders
 from phota_async.folder.recorder import Recorder
 from phota_async.formats import EXTENSIONS, media_type
 from phota_async.journal import NAME, Claim, Journal, Occupied, Reserved, names
 from phota_async.models import EnhancedImage
+from phota_async.naming import plainer
 
 MARK = "run-"
 """What an unfinished file of a folder run has in its name, so that another program's is left alone."""
@@ -26,6 +27,8 @@ _MACHINE = frozenset(
     for name in ("ENOSPC", "EDQUOT", "EROFS", "EIO", "EFBIG", "ENODEV", "ENXIO", "ESTALE", "EMFILE", "ENFILE", "ENOMEM")
     if hasattr(errno, name)
 )
+
+_BAD_NAME = frozenset({errno.EINVAL, errno.ENAMETOOLONG, errno.EILSEQ})
 
 Fill = Callable[[Partial], Awaitable[None]]
 
@@ -37,17 +40,25 @@ class Outputs:
     folder: Path
     fetcher: Fetcher
     recorder: Recorder
+    _tried: set[PurePath] = field(init=False, factory=set[PurePath])
 
     async def reserve(self, claim: Claim, *, paid: bool = False) -> Reserved | Occupied:
         """Get names for a photo's images, and make their folders; see `phota_async.journal.names.reserve`.
 
         Raises:
-            OSError: A folder cannot be made.
+            OSError: A folder cannot be made, or takes no files.
         """
         reserved = await self.recorder.write(names.reserve(self.folder, claim, paid=paid))
         if isinstance(reserved, Reserved):
-            await to_thread.run_sync(make_folders, self.folder, reserved.names[0].parent)
+            await to_thread.run_sync(self._try_folder, reserved.names[0].parent)
         return reserved
+
+    def _try_folder(self, below: PurePath) -> None:
+        folder = make_folders(self.folder, below)
+        if below not in self._tried:
+            # A sub-folder may have rules of its own; found out now, that costs nothing.
+            try_to_write(folder)
+            self._tried.add(below)
 
     async def fetch(self, claim: Claim, reserved: Sequence[PurePath], links: Iterable[str]) -> list[Path]:
         """Fetch links under the names reserved, write that the item is done, and return the files.
@@ -67,6 +78,14 @@ class Outputs:
     async def copy(self, claim: Claim, reserved: Sequence[PurePath], originals: Iterable[str]) -> list[Path]:
         """Copy the images of a photo with the same bytes; otherwise as `fetch`."""
         return await self._fill(claim, reserved, [_copying(self.folder / original) for original in originals])
+
+    async def placed(self, claim: Claim, reserved: Sequence[PurePath]) -> list[Path]:
+        """Return the files, and write that the item is done, if images stand under all the names reserved."""
+        paths = [self.folder / name for name in reserved]
+        if not await to_thread.run_sync(lambda: all(map(is_image, paths))):
+            return []
+        await self.recorder.write(names.place(claim, reserved))
+        return paths
 
     def _fetching(self, link: str) -> Fill:
         async def fill(partial: Partial) -> None:
@@ -93,9 +112,17 @@ class Outputs:
             if claim.overwrite and fitting == name:
                 await to_thread.run_sync(partial.finish)
                 return name
-            name = fitting
+            return await self._finish(claim, partial, fitting)
+
+    async def _finish(self, claim: Claim, partial: Partial, name: PurePath) -> PurePath:
+        try:
             while not await to_thread.run_sync(partial.finish_new, self.folder / name):
                 name = await self._another(claim, name)
+        except OSError as error:
+            if error.errno not in _BAD_NAME or (plain := plainer(name)) == name:
+                raise
+            # The disk does not take such names. What is paid for gets one that every disk takes.
+            return await self._finish(claim, partial, plain)
         return name
 
     async def _another(self, claim: Claim, name: PurePath) -> PurePath:
@@ -149,4 +176,4 @@ def _takes_files(folder: Path) -> bool:
 def clear_leftovers(journal: Journal, below: Iterable[bytes]) -> None:
     """Remove what a dead run left without its name. Blocks."""
     for relative in below:
-        clear(journal.folder / os.fsdecode(relative), MARK)
+        clear(journal.folder, PurePath(os.fsdecode(relative)), MARK)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ from phota_async.call import Around
 from phota_async.errors import (
     ACCOUNT_ERRORS,
     ClientClosedError,
+    ConnectionFailedError,
     DeadlineExceededError,
     DownloadError,
     ImageError,
@@ -32,8 +34,8 @@ from phota_async.folder.rules import Action, Again
 from phota_async.folder.survey import Images, identify, images_of
 from phota_async.folder.tally import Tally
 from phota_async.images import File
-from phota_async.journal import Claim, Item, Key, Reserved, Row, items, photos
-from phota_async.journal.photos import Run
+from phota_async.journal import Claim, Item, Key, Reserved, Row, items, photos, walks
+from phota_async.journal.runs import Run
 from phota_async.models import EnhanceOptions, EnhanceResult
 from phota_async.records import FolderFailure
 
@@ -49,7 +51,6 @@ class _Work:
     """One photo whose bytes are known, and who claims the names of its images."""
 
     row: Row
-    file: File
     key: Key
     claim: Claim
 
@@ -112,13 +113,31 @@ class Desk:
             file, sha256, is_news = await to_thread.run_sync(identify, row)
             if is_news:
                 size, modified_ns = file.size, file.stamp.modified_ns
-                await self.recorder.write(photos.identified(row.source, size, modified_ns, sha256))
+                await self.recorder.write(walks.identified(row.source, size, modified_ns, sha256))
             key = Key(sha256, self.run.options)
             async with self._alone(key):
-                await self._item(_Work(row, file, key, self._claim(row, key)))
+                await self._item(_Work(row, key, self._claim(row, key)), file)
         except ImageError as error:
-            await self.recorder.write(photos.unusable(row.source, str(error)))
+            await self.recorder.write(walks.unusable(row.source, str(error)))
             self.lacks(row.source, error, str(error), unknown=error.maybe_charged)
+
+    async def fetch_left(self, left: photos.Left) -> None:
+        """Fetch what is paid for and no photo of this run: its links would die unseen. It counts as one more photo."""
+        row, asked = left.row, json.loads(left.options_text)
+        claim = Claim(
+            source=row.source,
+            name=PurePath(os.fsdecode(row.name)),
+            key=left.key,
+            extension=f".{asked['output_format']}",
+            count=asked["num_output_images"],
+            overwrite=False,
+        )
+        item = row.item
+        assert item is not None  # noqa: S101  (that is what is left)
+        async with self._alone(left.key):
+            work = _Work(row, left.key, claim)
+            if not await self._fetched(work, item):
+                await self._lose(work, item, rules.LINKS_EXPIRED)
 
     def _claim(self, row: Row, key: Key) -> Claim:
         return Claim(
@@ -141,19 +160,19 @@ class Desk:
         finally:
             self._busy.pop(key).set()
 
-    async def _item(self, work: _Work) -> None:
+    async def _item(self, work: _Work, file: File) -> None:
         item = await self.recorder.ask(items.item(work.key))
         bought_as = work.source if item is None else item.source
         having = await self.recorder.run(lambda journal: images_of(journal, work.key, work.source, bought_as))
         due = rules.action(item, self._again(work.key), in_place=having is not None)
         if item is None or due is Action.SEND:
-            await self._send(work)
+            await self._send(work, file)
         elif having is not None and due is Action.SKIP:
             await self._had(work, having)
         elif due is not Action.FETCH:
             self.leave(work.source, item)
         elif not await self._fetched(work, item):
-            await self._send(work)
+            await self._send(work, file)
 
     def _again(self, key: Key) -> Again:
         # What this run has met is not done again for the next photo with the same bytes.
@@ -164,7 +183,7 @@ class Desk:
         paths, reason = self.paths(having.files), None
         if having.source != work.source:
             reason = rules.BOUGHT_BEFORE.format(name=os.fsdecode(having.source))
-            if await self.recorder.ask(photos.is_there(having.source)):
+            if await self.recorder.ask(walks.is_there(having.source)):
                 reserved = await self._reserve(work)
                 if reserved is None:
                     return
@@ -187,6 +206,10 @@ class Desk:
         reserved = await self._reserve(work, paid=True) if item.download_urls else None
         if reserved is not None and await self._fetch(work, reserved, item, 0.0):
             return True
+        if reserved is not None and (paths := await self.outputs.placed(work.claim, reserved.names)):
+            # It was put there just before a run died.
+            self.tally.enhanced(work.source, paths, item.request_id, 0.0)
+            return True
         if self._again(work.key).unknown:
             return False
         await self._lose(work, item, lost)
@@ -204,8 +227,8 @@ class Desk:
             async with self._downloads:
                 paths = await self.outputs.fetch(work.claim, reserved.names, answer.download_urls)
         except (DownloadError, DeadlineExceededError) as error:
-            if isinstance(error, DownloadError) and error.expired:
-                return False
+            if isinstance(error, DownloadError) and (error.expired or answer.links_are_old):
+                return False  # where links have died, their server may be gone as well
             self.lacks(work.source, error, rules.NOT_FETCHED.format(reason=error), facts)
         except (OSError, JournalError) as error:
             await self.disk(work.source, error, rules.NOT_WRITTEN.format(reason=error), facts)
@@ -215,15 +238,15 @@ class Desk:
 
     # ---- what is bought
 
-    async def _send(self, work: _Work) -> None:
+    async def _send(self, work: _Work, file: File) -> None:
         reserved = await self._reserve(work)
         if reserved is None:
             return
         # Not more calls than may be in flight: the clock of one that waits for a slot would run already.
         async with self.calls:
-            await self._buy(work, reserved)
+            await self._buy(work, file, reserved)
 
-    async def _buy(self, work: _Work, reserved: Reserved) -> None:
+    async def _buy(self, work: _Work, file: File, reserved: Reserved) -> None:
         held = await self.budget.hold()
         if held is None:
             self.brake.stop("budget", self.budget.words())
@@ -231,7 +254,7 @@ class Desk:
             return
         result: EnhanceResult | PhotaError
         try:
-            result = await self.enhance(work.file, lambda whole: self._recorded(work, held, whole))
+            result = await self.enhance(file, lambda whole: self._recorded(work, held, whole))
             images = len(result.images) or len(result.download_urls)
             cost_usd = self.budget.pay(images, subject=any(result.known_subjects.values()))
         except (ImageError, JournalError, ClientClosedError):
@@ -256,6 +279,7 @@ class Desk:
             self.brake.stop("budget", self.budget.words())
             raise NotStartedError(PhotaError(self.budget.words()))
         try:
+            await self.recorder.guard()
             await self.recorder.write(items.sent(work.key, work.source))
             with self.tally.flight(work.source):
                 yield
@@ -307,6 +331,9 @@ class Desk:
             if isinstance(error, ACCOUNT_ERRORS):
                 # Nothing is wrong with the photo: the next run sends it without being asked.
                 self.brake.stop("account", str(error), error)
+            elif isinstance(error, ConnectionFailedError) and not error.maybe_charged:
+                # It never reached the service: the next run sends it without being asked.
+                await self.recorder.write(walks.troubled(work.source, reason))
             elif error.maybe_charged:
                 await self.recorder.write(items.unknown(work.key, reason, kind, error.request_id))
                 if images := getattr(error, "images", ()):
@@ -344,7 +371,7 @@ class Desk:
             state="unknown" if unknown else "failed",
             reason=reason,
             kind=type(error).__name__,
-            error=_without_frames(error),
+            error=_slim(error),
             request_id=facts.request_id or getattr(error, "request_id", None),
             download_urls=facts.links,
         )
@@ -382,10 +409,18 @@ class Desk:
         return True
 
 
-def _without_frames(error: Exception) -> Exception:
-    """Let go of the frames of a call, which would be kept alive with all they hold."""
+def _slim(error: Exception) -> Exception:
+    """Let go of what an error and those before it keep alive: a call's frames with all they hold, images, bodies."""
     link: BaseException | None = error
     while link is not None:
         link.__traceback__ = None
+        if isinstance(link, PhotaError):
+            facts: tuple[object, ...] = link.args
+            link.args = tuple(
+                () if isinstance(fact, tuple) else b"" if isinstance(fact, bytes) else fact for fact in facts
+            )
+            for name, nothing in (("images", ()), ("body", b"")):
+                if hasattr(link, name):
+                    setattr(link, name, nothing)
         link = link.__cause__ or link.__context__
     return error

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 
 from phota_async.journal import Entry, Journal
 
@@ -20,6 +20,9 @@ class Recorder:
         self.folder = journal.folder
         self._journal = journal
         self._waiting: list[tuple[Entry[Any], asyncio.Future[Any]]] = []
+        # They wait for each other anyway; so they take no threads from the rest of the program.
+        self._threads = CapacityLimiter(2)
+        self._guarding, self._guarded = asyncio.Lock(), False
         self._writing: asyncio.Task[None] | None = None
 
     async def write(self, entry: Entry[T]) -> T:
@@ -41,13 +44,20 @@ class Recorder:
             self._writing = asyncio.create_task(self._write())
         return written
 
+    async def guard(self) -> None:
+        """Have it noted, once, that something is going to be bought: see `Journal.mark_open`."""
+        async with self._guarding:
+            if not self._guarded:
+                await self.run(Journal.mark_open)
+                self._guarded = True
+
     async def ask(self, entry: Entry[T]) -> T:
         """Return what ``entry`` finds out."""
-        return await to_thread.run_sync(self._journal.ask, entry)
+        return await self.run(lambda journal: journal.ask(entry))
 
     async def run(self, work: Callable[[Journal], T]) -> T:
         """Return what some longer ``work`` on the journal returns."""
-        return await to_thread.run_sync(work, self._journal)
+        return await to_thread.run_sync(work, self._journal, limiter=self._threads)
 
     async def aclose(self) -> None:
         """Wait until all is written."""
@@ -57,17 +67,20 @@ class Recorder:
     async def _write(self) -> None:
         while self._waiting:
             batch, self._waiting = self._waiting, []
-            try:
-                results = await to_thread.run_sync(self._journal.write, [entry for entry, _ in batch])
-            except Exception as error:  # noqa: BLE001  (handed to those who wait)
-                for _, written in batch:
-                    _fail(written, error)
-            else:
-                for (_, written), result in zip(batch, results, strict=True):
-                    written.set_result(result)
+            if not await self._try(batch) and len(batch) > 1:
+                # One that cannot be written must not take down its neighbours, which may be paid for.
+                for one in batch:
+                    await self._try([one])
         self._writing = None
 
-
-def _fail(written: asyncio.Future[Any], error: Exception) -> None:
-    written.set_exception(error)
-    written.exception()  # whoever waits is told; nobody need
+    async def _try(self, batch: list[tuple[Entry[Any], asyncio.Future[Any]]]) -> bool:
+        try:
+            results = await self.run(lambda journal: journal.write(entry for entry, _ in batch))
+        except Exception as error:  # noqa: BLE001  (handed to who waits)
+            if len(batch) == 1:
+                batch[0][1].set_exception(error)
+                batch[0][1].exception()  # who waits is told; nobody need
+            return False
+        for (_, written), result in zip(batch, results, strict=True):
+            written.set_result(result)
+        return True

@@ -53,9 +53,9 @@ def action(item: Item | None, again: Again, *, in_place: bool) -> Action:
         return Action.SKIP if in_place else Action.FETCH
     if item.state == "failed":
         return Action.SEND if again.failed else Action.LEAVE_FAILED
-    if item.state == "unknown" and not again.unknown:
+    if item.state == "unknown" and not (again.unknown or item.links_seemed_dead):
         return Action.LEAVE_UNKNOWN
-    # Links that were once found expired are tried once more: it costs nothing.
+    # Links that were once found dead are tried once more: it costs nothing.
     return Action.FETCH if item.links else Action.SEND
 
 
@@ -63,7 +63,7 @@ def options_text(options: EnhanceOptions) -> str:
     """Return what options go by: two that ask for the same are the same text."""
     return json.dumps(
         {
-            "prompt": options.prompt,
+            "prompt": options.prompt or None,
             "profile_ids": options.profile_ids,
             "num_output_images": options.num_output_images,
             "output_format": options.output_format,
@@ -85,7 +85,7 @@ NOT_RECORDED = "paid for, but the journal could not be written; its links are in
 _AGAIN = "run the same command again: what is done is not bought again"
 _ADVICE: dict[StopCause, str] = {
     "account": f"Nothing more was sent. When the account is in order, {_AGAIN}",
-    "disk": f"Nothing more was sent. Make room, or make the folder writable, and {_AGAIN}",
+    "disk": f"Nothing more was sent. Make room, make the folder writable, or put its journal back, and {_AGAIN}",
     "budget": f"Nothing more was sent. To go on, {_AGAIN}",
     "caller": f"Nothing more was sent, what was in flight has landed. To go on, {_AGAIN}",
 }

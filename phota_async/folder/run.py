@@ -19,12 +19,13 @@ from phota_async.folder.purchase import DOWNLOADS, Desk
 from phota_async.folder.rules import Action, Again
 from phota_async.folder.survey import Due, Page, to_be_fetched
 from phota_async.folder.tally import Tally
-from phota_async.journal import Journal, items
-from phota_async.journal.photos import Run
+from phota_async.journal import Journal, items, photos
+from phota_async.journal.photos import Left
+from phota_async.journal.runs import Run
 
 logger = logging.getLogger("phota_async")
 
-_AT_ONCE = 100
+_AT_ONCE = 20
 """How many photos are counted before others have their turn on the loop."""
 
 
@@ -46,7 +47,7 @@ class FolderRun:
 
     async def work(self, workers: int, asked_to_stop: asyncio.Event | None) -> None:
         """Work until every photo is counted; ``workers`` calls are under way at most."""
-        send, receive = anyio.create_memory_object_stream[Due](0)
+        send, receive = anyio.create_memory_object_stream[Due | Left](0)
         async with asyncio.TaskGroup() as group:
             watching = group.create_task(self.brake.watch(asked_to_stop)) if asked_to_stop else None
             feeding = group.create_task(self._feed(send))
@@ -57,20 +58,27 @@ class FolderRun:
             if watching is not None:
                 watching.cancel()
 
-    async def _feed(self, send: MemoryObjectSendStream[Due]) -> None:
+    async def _feed(self, send: MemoryObjectSendStream[Due | Left]) -> None:
         first: set[bytes] = set()
         with send:
             try:
                 # What is paid for comes first: its links do not live for ever.
                 if await self.desk.recorder.ask(items.any_answered):
+                    await self._feed_left(send)
                     await self._feed_pages(send, to_be_fetched, first, answered=True)
                 await self._feed_pages(send, self.sort, first, answered=False)
             except (OSError, JournalError) as error:
                 self.brake.stop("disk", f"the journal cannot be read: {error}", error)
 
+    async def _feed_left(self, send: MemoryObjectSendStream[Due | Left]) -> None:
+        left = await self.desk.recorder.ask(photos.left_over(self.desk.run))
+        self.tally.total += len(left)
+        for one in left:
+            await send.send(one)
+
     async def _feed_pages(
         self,
-        send: MemoryObjectSendStream[Due],
+        send: MemoryObjectSendStream[Due | Left],
         sort: Callable[[Journal, Run, Again], Iterator[Page]],
         first: set[bytes],
         *,
@@ -80,14 +88,15 @@ class FolderRun:
         pages = await desk.recorder.run(lambda journal: sort(journal, desk.run, desk.again))
         while page := await to_thread.run_sync(_next, pages):
             await self._skip(page, first)
-            for due in page.due:
+            for number, due in enumerate(page.due, 1):
+                if number % _AT_ONCE == 0:
+                    await asyncio.sleep(0)
                 if answered:
                     first.add(due.row.source)
                 elif due.row.source in first:
                     continue
                 if not self._settled(due):
                     await send.send(due)
-            await asyncio.sleep(0)
 
     async def _skip(self, page: Page, first: set[bytes]) -> None:
         """Count the photos that have all that they are due, but for those that were the ``first`` of this run."""
@@ -113,18 +122,18 @@ class FolderRun:
             return False
         return True
 
-    async def _crew(self, receive: MemoryObjectReceiveStream[Due]) -> None:
+    async def _crew(self, receive: MemoryObjectReceiveStream[Due | Left]) -> None:
         with receive:
             async for due in receive:
-                if self.brake.holds(due.action):
+                if self.brake.holds(due.action if isinstance(due, Due) else Action.FETCH):
                     self.tally.passed_by(due.row.source)
                 else:
                     await self._photo(due)
 
-    async def _photo(self, due: Due) -> None:
+    async def _photo(self, due: Due | Left) -> None:
         source = due.row.source
         try:
-            await self.desk.serve(due.row)
+            await (self.desk.serve(due.row) if isinstance(due, Due) else self.desk.fetch_left(due))
         except (NotStartedError, ClientClosedError) as error:
             self.brake.stop("caller", str(error))
             self.tally.passed_by(source)

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import NamedTuple
 
 from attrs import frozen
 
 from phota_async.errors import ImageError
+from phota_async.folder.job import FolderJob
 from phota_async.folder.rules import Action, Again, action
 from phota_async.images.paths import File, look
-from phota_async.images.walk import UNREADABLE, Filter, walk
-from phota_async.journal import NAME, Journal, Key, Row, photos
-from phota_async.journal.photos import Run
+from phota_async.images.walk import UNREADABLE, walk
+from phota_async.journal import NAME, Journal, Key, Row, photos, walks
+from phota_async.journal.runs import Run
 
 _READ_BYTES = 2**26
 """How much is read again before others have their turn."""
@@ -44,18 +45,23 @@ class Page:
     due: Sequence[Due]
 
 
-def find(journal: Journal, sources: Iterable[str | os.PathLike[str]], wanted: Filter) -> int:
-    """Write the photos of ``sources`` to the journal, and return how many there are.
+def find(journal: Journal, job: FolderJob) -> int:
+    """Write the photos that a job asks for to the journal, and return how many there are.
 
     Raises:
-        ImageError: A source cannot be read, or is the output folder itself.
+        ImageError: The source cannot be read, or is the output folder itself.
+        ValueError: One of the sources is no path.
     """
-    absolute = (_absolute(source, journal.folder) for source in sources)
-    return photos.found(journal, walk(absolute, wanted, _passing_over(journal.folder)))
+    absolute = (_absolute(source, journal.folder) for source in job.sources)
+    walked = walk(absolute, job.wanted, _passing_over(journal.folder), keeps_missing=job.listed)
+    # Whoever cancels a run closes its journal; the walk, in its thread, would go on for nobody.
+    return walks.found(journal, takewhile(lambda _: not journal.is_closed, walked))
 
 
-def _absolute(source: str | os.PathLike[str], output: Path) -> str:
-    path, same = Path(os.fsdecode(source)).absolute(), False
+def _absolute(source: object, output: Path) -> str:
+    if not isinstance(source, str | os.PathLike):
+        raise ValueError(f"source must be a path or a list of paths, and one of them is {source!r}")
+    path, same = Path(os.fsdecode(source)).absolute(), False  # pyright: ignore[reportUnknownArgumentType]  (of str or of bytes)
     with suppress(OSError, ValueError):  # one that cannot be looked at is told by the walk
         same = path.samefile(output)
     if same:
@@ -100,7 +106,7 @@ def read_again(journal: Journal, run: Run, again: Again) -> Iterator[Page]:
     """Do as `sorted_out`, and believe of a photo only its bytes: all of them are read."""
     root, size = _root(journal.folder), 0
     page: list[Due] = []
-    for row in itertools.chain.from_iterable(photos.pages(journal, run)):
+    for row in chain.from_iterable(photos.pages(journal, run)):
         known = row if _is_unchanged(row) else row._replace(sha256=None, item=None)
         page.append(Due(known, _due(known, again, root)))
         size += row.size

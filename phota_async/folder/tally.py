@@ -86,6 +86,7 @@ class Tally:
             error_kind=failure.kind,
             request_id=failure.request_id,
             cost_usd=cost_usd,
+            download_urls=failure.download_urls,
         )
 
     def passed_by(self, source: bytes) -> None:
@@ -118,6 +119,7 @@ class Tally:
         error_kind: str | None = None,
         request_id: str | None = None,
         cost_usd: float = 0.0,
+        download_urls: tuple[str, ...] = (),
     ) -> None:
         """Tell an event."""
         if self.on_event is None:
@@ -132,6 +134,7 @@ class Tally:
             error_kind=error_kind,
             request_id=request_id,
             cost_usd=cost_usd,
+            download_urls=download_urls,
         )
         try:
             self.on_event(event)

@@ -34,9 +34,10 @@ class Found(NamedTuple):
 
 
 def _pattern(globs: Iterable[str]) -> re.Pattern[str] | None:
-    if isinstance(globs, str):
-        raise ValueError(f"a list of patterns is needed, not the single string {globs!r}")
-    parts = [fnmatch.translate(glob.rstrip("/")) for glob in globs]
+    names: list[object] = [None] if isinstance(globs, str) or not isinstance(globs, Iterable) else list(globs)
+    parts = [fnmatch.translate(name.rstrip("/")) for name in names if isinstance(name, str)]
+    if len(parts) != len(names):
+        raise ValueError(f"include and exclude must be lists of patterns, not {globs!r}")
     return re.compile("|".join(parts), re.IGNORECASE) if parts else None
 
 
@@ -76,6 +77,8 @@ def walk(
     sources: Iterable[str | os.PathLike[str]],
     wanted: Filter = Filter(),
     passes_over: Callable[[str], bool] = lambda _: False,
+    *,
+    keeps_missing: bool = False,
 ) -> Iterator[Found]:
     """Give the photos of files and folders, those in sub-folders included. Blocks.
 
@@ -87,20 +90,29 @@ def walk(
         sources: Files and folders.
         wanted: Which names count below the sources.
         passes_over: Tells which sub-folders are left out.
+        keeps_missing: Whether a source that cannot be looked at is given too, to fail in sight.
 
     Raises:
-        ImageError: A source is missing, or cannot be looked at.
+        ImageError: A source cannot be looked at.
     """
     for source in sources:
-        path = os.fspath(source)
         try:
-            status = Path(path).stat()
-        except (OSError, ValueError) as error:
-            raise ImageError(f"cannot read {shown(Path(path))}: {getattr(error, 'strerror', error)}") from None
-        if stat.S_ISDIR(status.st_mode):
-            yield from _below(path, wanted, passes_over)
-        else:
-            yield Found(path, Path(path).name, status.st_size, status.st_mtime_ns)
+            yield from _of(os.fspath(source), wanted, passes_over)
+        except ImageError:
+            if not keeps_missing:
+                raise
+            yield Found(os.fspath(source), Path(source).name, UNREADABLE, 0)
+
+
+def _of(path: str, wanted: Filter, passes_over: Callable[[str], bool]) -> Iterator[Found]:
+    try:
+        status = Path(path).stat()
+    except (OSError, ValueError) as error:
+        raise ImageError(f"cannot read {shown(Path(path))}: {getattr(error, 'strerror', error)}") from None
+    if stat.S_ISDIR(status.st_mode):
+        yield from _below(path, wanted, passes_over)
+    else:
+        yield Found(path, Path(path).name, status.st_size, status.st_mtime_ns)
 
 
 def _below(root: str, wanted: Filter, passes_over: Callable[[str], bool]) -> Iterator[Found]:

@@ -15,6 +15,7 @@ from phota_async.errors import JournalError
 
 NAME = ".phota-async.sqlite3"
 LOCK_NAME = f"{NAME}-lock"
+OPEN_NAME = f"{NAME}-open"
 
 _APPLICATION = 0x50484F54  # "PHOT": what kind of database this is
 _VERSION = 1
@@ -40,6 +41,14 @@ PRAGMA application_id = {_APPLICATION};
 PRAGMA user_version = {_VERSION};
 """
 
+# How a log begins: sqlite.org/fileformat2.
+_LOG_MAGIC = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")
+_LOG_LOST = (
+    "the log {path}-wal of a run that was killed is gone or damaged, and with it what was in flight. The images are"
+    " untouched. Put the log back; or run again with retry_unknown to go on without it: the few photos that were"
+    " in flight may then be bought a second time"
+)
+
 T = TypeVar("T")
 Entry: TypeAlias = Callable[[sqlite3.Connection], T]
 """Something to ask or to write within a transaction."""
@@ -64,14 +73,20 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.path = folder / NAME
+        self.is_closed = False
         self._mutex = threading.Lock()
         self._opened = ExitStack()
         self._identity: tuple[int, int] | None = None
         self._connection: sqlite3.Connection
 
     @classmethod
-    def open(cls, folder: Path) -> Self:
-        """Open the journal of a folder that exists, as its only writer; a new one if there is none."""
+    def open(cls, folder: Path, *, without_log: bool = False) -> Self:
+        """Open the journal of a folder that exists, as its only writer; a new one if there is none.
+
+        Args:
+            folder: The output folder.
+            without_log: Whether to go on where the log of a killed run is gone, and with it what the run sent last.
+        """
         journal = cls(folder)
         with ExitStack() as opened, journal._border():
             _refuse_links(folder)
@@ -79,7 +94,10 @@ class Journal:
             opened.enter_context(_locked(folder, timeout=0.2))
             if not journal.path.exists():
                 _create(journal.path)
+            elif not without_log and _has_lost_its_log(journal.path):
+                raise JournalError(_LOG_LOST.format(path=journal.path))
             journal._connection = opened.enter_context(_connected(journal.path))
+            _check(journal._connection, journal.path)  # first: another program's database is left as it is
             # Closed last to first: while the lock is held the database goes back to a single file.
             opened.callback(journal._settle)
             journal._prepare()
@@ -95,8 +113,7 @@ class Journal:
         with ExitStack() as opened, journal._border():
             journal._connection = opened.enter_context(_connected(""))
             if journal.path.exists():
-                with _connected(journal.path, mode=_reading_mode(folder)) as original:
-                    _check(original, journal.path)
+                with _read(journal.path) as original:
                     original.backup(journal._connection)
             else:
                 journal._connection.executescript(_SCHEMA)
@@ -114,8 +131,7 @@ class Journal:
         if not journal.path.exists():
             raise JournalError(f"{folder} has no journal ({NAME}): nothing was enhanced into it")
         with ExitStack() as opened, journal._border():
-            journal._connection = opened.enter_context(_connected(journal.path, mode=_reading_mode(folder)))
-            _check(journal._connection, journal.path)
+            journal._connection = opened.enter_context(_read(journal.path))
             journal._opened = opened.pop_all()
         return journal
 
@@ -127,6 +143,7 @@ class Journal:
 
     def close(self) -> None:
         """Close it; another run may open it."""
+        self.is_closed = True
         with self._mutex:
             self._opened.close()
 
@@ -143,6 +160,11 @@ class Journal:
                     self._connection.execute("ROLLBACK")
             self._keep_reserve()
         return results
+
+    def mark_open(self) -> None:
+        """Note, beside the file, that a log goes with it from now on, until both are one again."""
+        with self._mutex, self._border():
+            _make_private(self.folder / OPEN_NAME)
 
     def ask(self, entry: Entry[T]) -> T:
         """Return what ``entry`` finds out; it writes nothing."""
@@ -179,7 +201,6 @@ class Journal:
 
     def _prepare(self) -> None:
         connection = self._connection
-        _check(connection, self.path)  # first: another program's database is left as it is
         connection.execute("PRAGMA journal_mode = WAL")
         # The default leaves a commit to the system's buffers: after a power failure `sent` would be gone.
         connection.execute("PRAGMA synchronous = FULL")
@@ -193,7 +214,7 @@ class Journal:
             self._connection.execute("DELETE FROM reserve")
 
     def _keep_reserve(self) -> None:
-        with suppress(sqlite3.OperationalError):  # there was no room any more
+        with suppress(sqlite3.DatabaseError):  # there was no room any more; what was written stays written
             self._make_reserve()
 
     def _check_presence(self) -> None:
@@ -205,7 +226,8 @@ class Journal:
 
     def _settle(self) -> None:
         # A single file can be looked at in a read-only folder. Not while somebody else looks into it: never mind.
-        with suppress(sqlite3.DatabaseError):
+        with suppress(sqlite3.DatabaseError, OSError):
+            (self.folder / OPEN_NAME).unlink(missing_ok=True)
             self._connection.execute("PRAGMA journal_mode = DELETE")
 
 
@@ -231,7 +253,7 @@ def damaged(path: Path, why: str) -> JournalError:
 
 def _refuse_links(folder: Path) -> None:
     # SQLite follows them, and would write wherever they lead.
-    for end in ("", "-lock", "-wal", "-shm", "-journal"):
+    for end in ("", "-lock", "-open", "-wal", "-shm", "-journal"):
         if (path := folder / f"{NAME}{end}").is_symlink():
             raise JournalError(f"{path} is a link, and nothing is written through one; remove it and run again")
 
@@ -240,6 +262,7 @@ def _refuse_links(folder: Path) -> None:
 def _locked(folder: Path, timeout: float = 0.0) -> Generator[None, None, None]:
     # A database of its own, held exclusively: the system lets go of it when the process dies, on every platform, and
     # readers of the journal are not kept out.
+    _make_private(folder / LOCK_NAME)
     with _connected(folder / LOCK_NAME, timeout=timeout) as lock:
         lock.execute("BEGIN EXCLUSIVE")
         yield
@@ -259,20 +282,47 @@ def _connected(
         connection.close()
 
 
+def _make_private(path: Path) -> None:
+    # Signed links are for nobody else; what SQLite puts beside a file has the file's mode.
+    with suppress(OSError):  # SQLite tells the same, if it is not that the file is there
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
+
+
 def _create(path: Path) -> None:
     """Make an empty journal: beside its place, so that one that is there but empty is known to have been cut."""
     new = path.with_name(f"{path.name}-new")
     # The log of a journal that was moved away would be worked into this one.
-    for stale in (new, *(path.with_name(path.name + end) for end in ("-wal", "-shm", "-journal", "-new-journal"))):
-        stale.unlink(missing_ok=True)
+    for end in ("-wal", "-shm", "-journal", "-open", "-new", "-new-journal"):
+        path.with_name(path.name + end).unlink(missing_ok=True)
+    _make_private(new)
     with _connected(new) as connection:
         connection.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
     new.replace(path)
 
 
-def _reading_mode(folder: Path) -> str:
+def _has_lost_its_log(path: Path) -> bool:
+    # SQLite takes a log that is gone, or that is none, for an empty one, and says nothing.
+    if not path.with_name(OPEN_NAME).exists():
+        return False
+    try:
+        with path.with_name(f"{path.name}-wal").open("rb") as log:
+            return log.read(4) not in _LOG_MAGIC
+    except FileNotFoundError:
+        return True
+
+
+@contextmanager
+def _read(path: Path) -> Generator[sqlite3.Connection, None, None]:
+    """Open a journal to look into it."""
+    if _has_lost_its_log(path):
+        raise JournalError(_LOG_LOST.format(path=path))
     # A log that a dead run left must be worked in first, which takes writing; beside a live run, reading must do.
-    return "rw" if (folder / f"{NAME}-wal").exists() and not is_running(folder) else "ro"
+    alone = path.with_name(f"{path.name}-wal").exists() and not is_running(path.parent)
+    with _connected(path, mode="rw" if alone else "ro") as connection:
+        _check(connection, path)
+        yield connection
+        if alone:  # closing makes a single file of it
+            path.with_name(OPEN_NAME).unlink(missing_ok=True)
 
 
 def _check(connection: sqlite3.Connection, path: Path) -> None:

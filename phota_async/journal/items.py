@@ -10,6 +10,7 @@ from typing import NamedTuple
 from attrs import field, frozen
 
 from phota_async.journal.database import Entry
+from phota_async.records import LINK_HOURS
 
 DEAD_RUN = "the run ended before the answer came"
 """Why an item is unknown that a run left as `sent`."""
@@ -44,6 +45,16 @@ class Item(NamedTuple):
     def download_urls(self) -> tuple[str, ...]:
         """The signed links of an answer."""
         return tuple(json.loads(self.links)) if self.links else ()
+
+    @property
+    def links_seemed_dead(self) -> bool:
+        """Whether a server did not know its links, although they should live yet."""
+        return bool(self.links) and self.kind == "DownloadError" and not self.links_are_old
+
+    @property
+    def links_are_old(self) -> bool:
+        """Whether its links have had their time."""
+        return time.time() - self.at > LINK_HOURS * 3600
 
 
 def number_of(options: str) -> Entry[int]:
@@ -160,11 +171,13 @@ def failed(key: Key, source: bytes, reason: str, kind: str, request_id: str | No
 
 def unknown(key: Key, reason: str, kind: str, request_id: str | None) -> Entry[None]:
     """Write that the item's request may have been charged."""
-    return _doubtful(key, reason, kind, ", request_id = ?", [_bindable(request_id)])
+    # Links of an earlier purchase are not what this request is about.
+    more = ", request_id = ?, links = NULL, at = ?"
+    return _doubtful(key, reason, kind, more, [_bindable(request_id), time.time()])
 
 
 def lost(key: Key, reason: str) -> Entry[None]:
-    """Write that the item was paid for and that its links have expired; they, the request and the price stay."""
+    """Write that the item was paid for and that its links have expired; they, their time and the price stay."""
     return _doubtful(key, reason, "DownloadError", "", [])
 
 
@@ -173,12 +186,12 @@ def _bindable(text: str | None) -> str | None:
     return text and text.encode(errors="replace").decode()
 
 
-def _doubtful(key: Key, reason: str, kind: str, more: str, values: list[str | None]) -> Entry[None]:
+def _doubtful(key: Key, reason: str, kind: str, more: str, values: list[str | float | None]) -> Entry[None]:
     def entry(connection: sqlite3.Connection) -> None:
         connection.execute(
-            f"UPDATE items SET state = 'unknown', prior = NULL, reason = ?, kind = ?, at = ?{more}"
+            f"UPDATE items SET state = 'unknown', prior = NULL, reason = ?, kind = ?{more}"
             " WHERE (sha256, options) = (?, ?)",
-            [reason, kind, time.time(), *values, *key],
+            [reason, kind, *values, *key],
         )
 
     return entry
@@ -189,7 +202,7 @@ def left_by_dead_runs() -> Entry[None]:
 
     def entry(connection: sqlite3.Connection) -> None:
         connection.execute(
-            "UPDATE items SET state = 'unknown', prior = NULL, kind = 'OutcomeUnknownError', reason = ?"
+            "UPDATE items SET state = 'unknown', prior = NULL, kind = 'OutcomeUnknownError', reason = ?, links = NULL"
             " WHERE state = 'sent'",
             [DEAD_RUN],
         )

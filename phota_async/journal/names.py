@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
@@ -112,8 +113,14 @@ def free_name(folder: Path, claim: Claim, taken: PurePath) -> Entry[PurePath]:
 
 
 def _in_the_way(path: Path, claim: Claim) -> bool:
+    try:
+        mode = path.lstat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:  # nor could an image be put there
+        return True
     # No file ever replaces a folder.
-    return os.path.lexists(path) and (not claim.overwrite or (path.is_dir() and not path.is_symlink()))
+    return not claim.overwrite or stat.S_ISDIR(mode)
 
 
 def _kept(connection: sqlite3.Connection, claim: Claim) -> list[PurePath]:
@@ -137,7 +144,7 @@ def _give(connection: sqlite3.Connection, claim: Claim, names: Sequence[PurePath
         "INSERT OR REPLACE INTO files (folded, name, source, sha256, options, number, written)"
         " VALUES (?, ?, ?, ?, ?, ?, ?)",
         [
-            (folded(name), os.fsencode(name), claim.source, *claim.key, number, written)
+            (folded(name), os.fsencode(name.as_posix()), claim.source, *claim.key, number, written)
             for number, name in enumerate(names)
         ],
     )

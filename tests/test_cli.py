@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from cli_process import KEY, PHOTOS, json_lines, phota, process, running, two_photos
 
+from phota_async.journal import NAME
 from phota_async.sandbox import Fault, Sandbox
 
 
@@ -451,3 +452,15 @@ def test_the_sandbox_command_serves_until_interrupted(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         assert process.wait() == 0
     assert (done.returncode, (tmp_path / "chelsea.png").exists()) == (0, True)
+
+
+def test_links_that_could_not_be_written_down_are_shown(photos: Path, out: Path, phota_sandbox: Sandbox) -> None:
+    phota_sandbox.latency = 0.5
+    with running("enhance", photos / "chelsea.png", "-o", out, "--json", box=phota_sandbox) as process:
+        assert phota_sandbox.ledger.wait(lambda ledger: ledger.in_flight == 1)
+        (out / NAME).unlink()
+        printed, told = process.communicate()
+    assert process.returncode == 1
+    link = json_lines(printed)[0]["download_urls"][0]
+    assert f"paid for: {link}" in told
+    assert "put its journal back" in told

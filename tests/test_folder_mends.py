@@ -17,7 +17,7 @@ from phota_async import ConnectionFailedError, FolderEvent, PhotaClient
 from phota_async.folder.recorder import Recorder
 from phota_async.journal import NAME, Journal, items
 from phota_async.naming import plainer
-from phota_async.sandbox import Fault, Sandbox
+from phota_async.sandbox import Fault, Ledger, Sandbox
 
 
 def _tell(journal: Path, statement: str) -> None:
@@ -25,6 +25,10 @@ def _tell(journal: Path, statement: str) -> None:
     connection.execute(statement)
     connection.commit()
     connection.close()
+
+
+def _is_busy(ledger: Ledger) -> bool:
+    return ledger.in_flight == 1
 
 
 # ---- neighbours in one transaction
@@ -91,7 +95,7 @@ async def test_a_name_that_the_disk_does_not_take_costs_no_image(
 
     monkeypatch.setattr(os, "link", link)
     monkeypatch.setattr(os, "replace", replace)
-    monkeypatch.setattr(Path, "replace", lambda path, target: replace(path, target))  # noqa: PLW0108  (a method)
+    monkeypatch.setattr(Path, "replace", replace)
     report = await run(box, source, output)
     assert counts(report) == {"enhanced": 1}
     assert list(standing(output)) == ["12_30.png"]
@@ -212,7 +216,7 @@ async def test_links_that_could_not_be_written_down_are_told(box: Sandbox, tmp_p
     box.latency = 0.3
     told = list[FolderEvent]()
     running = asyncio.create_task(run(box, source, output, on_event=told.append))
-    await to_thread.run_sync(box.ledger.wait, lambda ledger: ledger.in_flight == 1)
+    await to_thread.run_sync(box.ledger.wait, _is_busy)
     await to_thread.run_sync((output / NAME).rename, tmp_path / "elsewhere")
     report = await running
     (one,) = (event for event in told if event.kind == "unknown")

@@ -31,7 +31,7 @@ FLOORS = (
     *("transport.upload", "transport.inflate", "transport.post", "transport.download"),
     *("settings", "batch", "call", "fetch", "homes"),
     *("folder.rules", "folder.budget", "folder.tally", "folder.brake", "folder.recorder", "folder.outputs"),
-    *("folder.job", "folder.survey", "folder.purchase", "folder.run", "folder", "client"),
+    *("folder.shortfalls", "folder.job", "folder.survey", "folder.purchase", "folder.run", "folder", "client"),
     *("report.words", "report.tally", "report.page", "report.cards", "report.shelf", "report.thumbnails"),
     *("report.writing", "report"),
     *("cli.progress", "cli.results", "cli.job", "cli.looking", "cli.commands", "cli"),

@@ -24,6 +24,7 @@ from phota_async.folder.purchase import Desk, Enhance
 from phota_async.folder.recorder import Recorder
 from phota_async.folder.rules import Action, Again, options_text
 from phota_async.folder.run import FolderRun
+from phota_async.folder.shortfalls import Shortfalls
 from phota_async.folder.survey import find, read_again, sorted_out
 from phota_async.folder.tally import Tally
 from phota_async.journal import Journal, items, photos, runs
@@ -88,10 +89,11 @@ async def run_folder(job: FolderJob, means: FolderMeans) -> FolderReport:
 
 def _composed(job: FolderJob, means: FolderMeans, recorder: Recorder, run: Run, tally: Tally) -> FolderRun:
     brake = Brake(means.gate, tally)
+    outputs = Outputs(recorder.folder, means.fetcher, recorder)
     desk = Desk(
         options=job.options,
         enhance=means.enhance,
-        outputs=Outputs(recorder.folder, means.fetcher, recorder),
+        outputs=outputs,
         recorder=recorder,
         run=run,
         again=Again(failed=job.retry_failed, unknown=job.retry_unknown, since=run.since),
@@ -99,6 +101,7 @@ def _composed(job: FolderJob, means: FolderMeans, recorder: Recorder, run: Run, 
         budget=tally.budget,
         brake=brake,
         tally=tally,
+        shortfalls=Shortfalls(outputs, brake, tally),
         calls=asyncio.Semaphore(means.workers),
     )
     return FolderRun(desk, brake, tally, read_again if job.checksum else sorted_out)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import TypeAlias
 
 from anyio import to_thread
@@ -31,13 +31,13 @@ from phota_async.folder.budget import Budget
 from phota_async.folder.outputs import Outputs
 from phota_async.folder.recorder import Recorder
 from phota_async.folder.rules import Action, Again
+from phota_async.folder.shortfalls import Facts, Shortfalls
 from phota_async.folder.survey import Images, identify, images_of
 from phota_async.folder.tally import Tally
 from phota_async.images import File
 from phota_async.journal import Claim, Item, Key, Reserved, Row, items, photos, walks
 from phota_async.journal.runs import Run
 from phota_async.models import EnhanceOptions, EnhanceResult
-from phota_async.records import FolderFailure
 
 DOWNLOADS = 8
 """How many photos' images are fetched at once; each holds a piece of 1 MB."""
@@ -59,15 +59,6 @@ class _Work:
         return self.row.source
 
 
-@frozen
-class _Facts:
-    """What is known of an answer that did not become files."""
-
-    request_id: str | None = None
-    cost_usd: float = 0.0
-    links: tuple[str, ...] = ()
-
-
 @define(eq=False, kw_only=True)
 class Desk:
     """Where the photos of a run are served.
@@ -83,6 +74,7 @@ class Desk:
         budget: The money.
         brake: What stops the run.
         tally: The counts.
+        shortfalls: What is counted of photos that are not enhanced.
         calls: Bounds how many calls are under way.
     """
 
@@ -96,6 +88,7 @@ class Desk:
     budget: Budget
     brake: Brake
     tally: Tally
+    shortfalls: Shortfalls
     calls: asyncio.Semaphore
     _busy: dict[Key, asyncio.Event] = field(init=False, factory=dict[Key, asyncio.Event])
     _met: set[Key] = field(init=False, factory=set[Key])
@@ -119,7 +112,7 @@ class Desk:
                 await self._item(_Work(row, key, self._claim(row, key)), file)
         except ImageError as error:
             await self.recorder.write(walks.unusable(row.source, str(error)))
-            self.lacks(row.source, error, str(error), unknown=error.maybe_charged)
+            self.shortfalls.lacks(row.source, error, str(error), unknown=error.maybe_charged)
 
     async def fetch_left(self, left: photos.Left) -> None:
         """Fetch what is paid for and no photo of this run: its links would die unseen. It counts as one more photo."""
@@ -170,7 +163,7 @@ class Desk:
         elif having is not None and due is Action.SKIP:
             await self._had(work, having)
         elif due is not Action.FETCH:
-            self.leave(work.source, item)
+            self.shortfalls.leave(work.source, item)
         elif not await self._fetched(work, item):
             await self._send(work, file)
 
@@ -180,7 +173,7 @@ class Desk:
 
     async def _had(self, work: _Work, having: Images) -> None:
         """Count a photo whose item is done; one with the bytes of another gets copies, unless that one was renamed."""
-        paths, reason = self.paths(having.files), None
+        paths, reason = self.shortfalls.paths(having.files), None
         if having.source != work.source:
             reason = rules.BOUGHT_BEFORE.format(name=os.fsdecode(having.source))
             if await self.recorder.ask(walks.is_there(having.source)):
@@ -218,20 +211,22 @@ class Desk:
     async def _lose(self, work: _Work, item: Item, reason: str, cost_usd: float = 0.0) -> None:
         self._met.add(work.key)
         await self.recorder.write(items.lost(work.key, reason))
-        self.leave(work.source, item._replace(state="unknown", reason=reason, kind="DownloadError"), cost_usd)
+        self.shortfalls.leave(
+            work.source, item._replace(state="unknown", reason=reason, kind="DownloadError"), cost_usd
+        )
 
     async def _fetch(self, work: _Work, reserved: Reserved, answer: Item, cost_usd: float) -> bool:
         """Fetch links, and count the photo; return False if they have expired."""
-        facts = _Facts(answer.request_id, cost_usd)
+        facts = Facts(answer.request_id, cost_usd)
         try:
             async with self._downloads:
                 paths = await self.outputs.fetch(work.claim, reserved.names, answer.download_urls)
         except (DownloadError, DeadlineExceededError) as error:
             if isinstance(error, DownloadError) and (error.expired or answer.links_are_old):
                 return False  # where links have died, their server may be gone as well
-            self.lacks(work.source, error, rules.NOT_FETCHED.format(reason=error), facts)
+            self.shortfalls.lacks(work.source, error, rules.NOT_FETCHED.format(reason=error), facts)
         except (OSError, JournalError) as error:
-            await self.disk(work.source, error, rules.NOT_WRITTEN.format(reason=error), facts)
+            await self.shortfalls.disk(work.source, error, rules.NOT_WRITTEN.format(reason=error), facts)
         else:
             self.tally.enhanced(work.source, paths, answer.request_id, cost_usd)
         return True
@@ -302,25 +297,25 @@ class Desk:
         answer = items.Answer(
             links=result.download_urls, request_id=result.request_id, cost_usd=cost_usd, run=self.run.number
         )
-        facts = _Facts(result.request_id, cost_usd, result.download_urls)
+        facts = Facts(result.request_id, cost_usd, result.download_urls)
         try:
             item = await self.recorder.write(items.answered(work.key, work.source, answer))
         except (OSError, JournalError) as error:
             self.brake.stop("disk", str(error), error)
-            self.lacks(work.source, error, rules.NOT_RECORDED.format(reason=error), facts, unknown=True)
+            self.shortfalls.lacks(work.source, error, rules.NOT_RECORDED.format(reason=error), facts, unknown=True)
             return
         if result.images:
             await self._kept(work, reserved, result, facts)
         elif not await self._fetch(work, reserved, item, cost_usd):
             await self._lose(work, item, rules.LINKS_EXPIRED, cost_usd)
 
-    async def _kept(self, work: _Work, reserved: Reserved, result: EnhanceResult, facts: _Facts) -> None:
+    async def _kept(self, work: _Work, reserved: Reserved, result: EnhanceResult, facts: Facts) -> None:
         """Write images that came where links were asked for, and count the photo."""
         try:
             paths = await self.outputs.keep(work.claim, reserved.names, result.images)
         except (OSError, JournalError) as error:
             reason = rules.NOT_WRITTEN if facts.links else rules.NOT_KEPT
-            await self.disk(work.source, error, reason.format(reason=error), facts, unknown=not facts.links)
+            await self.shortfalls.disk(work.source, error, reason.format(reason=error), facts, unknown=not facts.links)
         else:
             self.tally.enhanced(work.source, paths, result.request_id, facts.cost_usd)
 
@@ -342,85 +337,5 @@ class Desk:
             else:
                 await self.recorder.write(items.failed(work.key, work.source, reason, kind, error.request_id))
         except (OSError, JournalError) as failure:
-            await self.stop_for(failure)
-        self.lacks(work.source, error, reason, unknown=error.maybe_charged)
-
-    # ---- what is counted
-
-    def paths(self, names: Iterable[bytes]) -> tuple[Path, ...]:
-        """Return the files of some names, if anybody is told of them."""
-        return tuple(self.outputs.folder / os.fsdecode(name) for name in names) if self.tally.on_event else ()
-
-    def leave(self, source: bytes, item: Item, cost_usd: float = 0.0) -> None:
-        """Count a photo that stays as it is."""
-        failure = FolderFailure(
-            source=Path(os.fsdecode(source)),
-            state="failed" if item.state == "failed" else "unknown",
-            reason=item.reason or "",
-            kind=item.kind or "PhotaError",
-            request_id=item.request_id,
-        )
-        self.tally.lacks(failure, cost_usd)
-
-    def lacks(
-        self, source: bytes, error: Exception, reason: str, facts: _Facts = _Facts(), *, unknown: bool = False
-    ) -> None:
-        """Count a photo that met an error."""
-        failure = FolderFailure(
-            source=Path(os.fsdecode(source)),
-            state="unknown" if unknown else "failed",
-            reason=reason,
-            kind=type(error).__name__,
-            error=_slim(error),
-            request_id=facts.request_id or getattr(error, "request_id", None),
-            download_urls=facts.links,
-        )
-        self.tally.lacks(failure, facts.cost_usd)
-
-    async def disk(
-        self,
-        source: bytes,
-        error: OSError | JournalError,
-        reason: str,
-        facts: _Facts | None = None,
-        *,
-        unknown: bool = False,
-    ) -> None:
-        """Count a photo that could not be written, or could not be begun; stop where the disk as a whole is to blame.
-
-        Args:
-            source: The photo.
-            error: What the system says.
-            reason: What is said of the photo.
-            facts: What is known of its answer, or None if it has none.
-            unknown: Whether what is paid for is lost.
-        """
-        if await self.stop_for(error) and facts is None:
-            self.tally.passed_by(source)
-        else:
-            self.lacks(source, error, reason, facts or _Facts(), unknown=unknown)
-
-    async def stop_for(self, error: OSError | JournalError) -> bool:
-        """Stop where the disk as a whole, or the journal, is to blame for ``error``; return whether it is."""
-        if not await self.outputs.is_to_blame(error):
-            return False
-        words = "" if isinstance(error, JournalError) else "the output folder cannot be written to: "
-        self.brake.stop("disk", f"{words}{error}", error)
-        return True
-
-
-def _slim(error: Exception) -> Exception:
-    """Let go of what an error and those before it keep alive: a call's frames with all they hold, images, bodies."""
-    link: BaseException | None = error
-    while link is not None:
-        link.__traceback__ = None
-        if isinstance(link, PhotaError):
-            facts: tuple[object, ...] = link.args
-            link.args = tuple(
-                () if isinstance(fact, tuple) else b"" if isinstance(fact, bytes) else fact for fact in facts
-            )
-            for name, nothing in (("images", ()), ("body", b"")):
-                if hasattr(link, name):
-                    setattr(link, name, nothing)
-        link = link.__cause__ or link.__context__
-    return error
+            await self.shortfalls.stop_for(failure)
+        self.shortfalls.lacks(work.source, error, reason, unknown=error.maybe_charged)

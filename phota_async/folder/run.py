@@ -105,7 +105,7 @@ class FolderRun:
             self.tally.skipped_untold(len(had))
             return
         for number, source in enumerate(sorted(had), 1):
-            self.tally.skipped(source, self.desk.paths(page.had[source]))
+            self.tally.skipped(source, self.desk.shortfalls.paths(page.had[source]))
             if number % _AT_ONCE == 0:
                 await asyncio.sleep(0)
 
@@ -113,9 +113,9 @@ class FolderRun:
         """Count a photo that is due no work; return whether it was one."""
         row = due.row
         if due.action is Action.SKIP:
-            self.tally.skipped(row.source, self.desk.paths(row.files))
+            self.tally.skipped(row.source, self.desk.shortfalls.paths(row.files))
         elif row.item is not None and due.action in {Action.LEAVE_FAILED, Action.LEAVE_UNKNOWN}:
-            self.desk.leave(row.source, row.item)
+            self.desk.shortfalls.leave(row.source, row.item)
         elif self.brake.holds(due.action):
             self.tally.passed_by(row.source)
         else:
@@ -138,11 +138,11 @@ class FolderRun:
             self.brake.stop("caller", str(error))
             self.tally.passed_by(source)
         except (OSError, JournalError) as error:
-            await self.desk.disk(source, error, str(error))
+            await self.desk.shortfalls.disk(source, error, str(error))
         except Exception as error:
             # A bug. It is not allowed to take down the neighbours, which are being paid for.
             logger.exception("%s met an unexpected error", os.fsdecode(source))
-            self.desk.lacks(source, error, f"unexpected: {type(error).__name__}: {error}", unknown=True)
+            self.desk.shortfalls.lacks(source, error, f"unexpected: {type(error).__name__}: {error}", unknown=True)
 
 
 def _next(pages: Iterator[Page]) -> Page | None:

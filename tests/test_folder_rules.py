@@ -86,7 +86,7 @@ OPTIONS = st.builds(
 @FUZZ
 def test_options_that_ask_for_the_same_are_the_same_text(one: EnhanceOptions, other: EnhanceOptions) -> None:
     def asked(options: EnhanceOptions) -> tuple[object, ...]:
-        return options.prompt, options.profile_ids, options.num_output_images, options.output_format
+        return options.prompt or None, options.profile_ids, options.num_output_images, options.output_format
 
     assert (options_text(one) == options_text(other)) == (asked(one) == asked(other))
     assert options_text(one).isascii()

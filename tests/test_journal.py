@@ -639,6 +639,42 @@ def test_an_overwriting_run_that_was_broken_off_goes_on(journal: Journal, *, end
     assert _begun(journal, overwrite=True).since == (2 if ended else 1)
 
 
+@pytest.mark.parametrize("log", [None, b"", b"garbage"])
+def test_a_log_that_is_gone_is_told(tmp_path: Path, log: bytes | None) -> None:
+    output, left = tmp_path / "out", tmp_path / "left"
+    output.mkdir()
+    left.mkdir()
+    with Journal.open(output) as journal:
+        journal.mark_open()
+        # What a kill at this moment leaves, but for the log.
+        for name in (NAME, f"{NAME}-open"):
+            shutil.copy(output / name, left / name)
+    if log is not None:
+        (left / f"{NAME}-wal").write_bytes(log)
+    for look in (Journal.open, Journal.reading, Journal.scratch):
+        with pytest.raises(JournalError, match="run again with retry_unknown to go on without it"):
+            look(left)
+    with Journal.open(left, without_log=True) as journal:
+        assert not journal.ask(items.any_answered)
+    with Journal.open(left):
+        assert not (left / f"{NAME}-open").exists()
+
+
+def test_looking_into_what_a_killed_run_left_does_not_make_it_lost(tmp_path: Path) -> None:
+    output, left = tmp_path / "out", tmp_path / "left"
+    output.mkdir()
+    left.mkdir()
+    with Journal.open(output) as journal:
+        journal.mark_open()
+        journal.write([items.sent(KEY, b"/a.jpg")])
+        for name in (NAME, f"{NAME}-open", f"{NAME}-wal"):
+            shutil.copy(output / name, left / name)
+    with Journal.reading(left) as journal:
+        assert journal.ask(items.item(KEY)) is not None
+    with Journal.open(left) as journal:
+        assert journal.ask(items.item(KEY)) is not None
+
+
 def test_a_stand_in_and_the_service_do_not_share_a_folder(journal: Journal) -> None:
     assert _begun(journal, stand_in=True).stand_in
     with pytest.raises(JournalError, match="made by a local stand-in, and this run uses the service; choose another"):

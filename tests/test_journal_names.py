@@ -155,3 +155,9 @@ def test_a_name_that_is_no_text_is_kept_as_it_is(tmp_path: Path) -> None:
             assert os.fsencode(name) == b"f\xff/caf\xe9.png"
         (other,) = reserved(journal, claim(os.fsdecode(b"f\xff/caf\xe9.jpg"), b"other"))
         assert os.fsencode(other) == b"f\xff/caf\xe9-2.png"
+
+
+def test_a_place_that_cannot_be_looked_at_is_taken_for_occupied(tmp_path: Path) -> None:
+    with Journal.scratch(tmp_path) as journal:
+        (answer,) = journal.write([names.reserve(Path("/" + "n" * 300), claim("a.jpg"))])
+    assert isinstance(answer, Occupied)

@@ -22,7 +22,7 @@ class Recorder:
         self._waiting: list[tuple[Entry[Any], asyncio.Future[Any]]] = []
         # They wait for each other anyway; so they take no threads from the rest of the program.
         self._threads = CapacityLimiter(2)
-        self._guarding, self._guarded = asyncio.Lock(), False
+        self._guarded = False
         self._writing: asyncio.Task[None] | None = None
 
     async def write(self, entry: Entry[T]) -> T:
@@ -46,10 +46,9 @@ class Recorder:
 
     async def guard(self) -> None:
         """Have it noted, once, that something is going to be bought: see `Journal.mark_open`."""
-        async with self._guarding:
-            if not self._guarded:
-                await self.run(Journal.mark_open)
-                self._guarded = True
+        if not self._guarded:
+            await self.run(Journal.mark_open)
+            self._guarded = True
 
     async def ask(self, entry: Entry[T]) -> T:
         """Return what ``entry`` finds out."""
@@ -67,20 +66,23 @@ class Recorder:
     async def _write(self) -> None:
         while self._waiting:
             batch, self._waiting = self._waiting, []
-            if not await self._try(batch) and len(batch) > 1:
-                # One that cannot be written must not take down its neighbours, which may be paid for.
-                for one in batch:
-                    await self._try([one])
+            written = await self._try(batch)
+            # One that cannot be written must not take down its neighbours, which may be paid for.
+            again = batch if len(batch) > 1 and not written else []
+            for one in again:
+                await self._try([one])
         self._writing = None
 
     async def _try(self, batch: list[tuple[Entry[Any], asyncio.Future[Any]]]) -> bool:
         try:
             results = await self.run(lambda journal: journal.write(entry for entry, _ in batch))
         except Exception as error:  # noqa: BLE001  (handed to who waits)
-            if len(batch) == 1:
-                batch[0][1].set_exception(error)
-                batch[0][1].exception()  # who waits is told; nobody need
-            return False
-        for (_, written), result in zip(batch, results, strict=True):
-            written.set_result(result)
-        return True
+            failure = error
+        else:
+            for (_, written), result in zip(batch, results, strict=True):
+                written.set_result(result)
+            return True
+        if len(batch) == 1:
+            batch[0][1].set_exception(failure)
+            batch[0][1].exception()  # who waits is told; nobody need
+        return False

@@ -109,38 +109,20 @@ class Desk:
                 await self.recorder.write(walks.identified(row.source, size, modified_ns, sha256))
             key = Key(sha256, self.run.options)
             async with self._alone(key):
-                await self._item(_Work(row, key, self._claim(row, key)), file)
+                await self._item(_Work(row, key, _claim(row, key, self.options, overwrite=self.overwrite)), file)
         except ImageError as error:
             await self.recorder.write(walks.unusable(row.source, str(error)))
             self.shortfalls.lacks(row.source, error, str(error), unknown=error.maybe_charged)
 
     async def fetch_left(self, left: photos.Left) -> None:
         """Fetch what is paid for and no photo of this run: its links would die unseen. It counts as one more photo."""
-        row, asked = left.row, json.loads(left.options_text)
-        claim = Claim(
-            source=row.source,
-            name=PurePath(os.fsdecode(row.name)),
-            key=left.key,
-            extension=f".{asked['output_format']}",
-            count=asked["num_output_images"],
-            overwrite=False,
-        )
-        item = row.item
+        item = left.row.item
         assert item is not None  # noqa: S101  (that is what is left)
         async with self._alone(left.key):
-            work = _Work(row, left.key, claim)
+            asked = EnhanceOptions(**json.loads(left.options_text))
+            work = _Work(left.row, left.key, _claim(left.row, left.key, asked, overwrite=False))
             if not await self._fetched(work, item):
                 await self._lose(work, item, rules.LINKS_EXPIRED)
-
-    def _claim(self, row: Row, key: Key) -> Claim:
-        return Claim(
-            source=row.source,
-            name=PurePath(os.fsdecode(row.name)),
-            key=key,
-            extension=f".{self.options.output_format}",
-            count=self.options.num_output_images,
-            overwrite=self.overwrite,
-        )
 
     @asynccontextmanager
     async def _alone(self, key: Key) -> AsyncGenerator[None, None]:
@@ -339,3 +321,14 @@ class Desk:
         except (OSError, JournalError) as failure:
             await self.shortfalls.stop_for(failure)
         self.shortfalls.lacks(work.source, error, reason, unknown=error.maybe_charged)
+
+
+def _claim(row: Row, key: Key, options: EnhanceOptions, *, overwrite: bool) -> Claim:
+    return Claim(
+        source=row.source,
+        name=PurePath(os.fsdecode(row.name)),
+        key=key,
+        extension=f".{options.output_format}",
+        count=options.num_output_images,
+        overwrite=overwrite,
+    )

@@ -207,6 +207,8 @@ class APIError(PhotaError):
         self.request_id = request_id
         self.retry_after = retry_after
         self.body = body
+        # Only these refuse. What is no status at all counts as a server's failure (RFC 9110, section 15).
+        self.maybe_charged = not 300 <= status <= 499  # noqa: PLR2004
 
     def _message(self) -> str:
         words = [f"{self.status}", _shortened(self.code or "", _SHOWN_WORD), "-", self.meaning]
@@ -379,7 +381,8 @@ def without_query(url: str) -> str:
 
 
 def _shortened(text: str, longest: int) -> str:
-    line = " ".join(text.split())
+    # As it is shown: an escape is up to ten times as long as the letter that it stands for.
+    line = _readable(" ".join(text.split())[: longest + 1])
     return line if len(line) <= longest else line[: longest - 1] + "…"
 
 

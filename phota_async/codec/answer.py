@@ -11,11 +11,14 @@ from typing import Any
 from attrs import field, frozen
 
 from phota_async.codec.base64_stream import Base64Stream
-from phota_async.codec.scanner import NotJsonError, Scanner
+from phota_async.codec.scanner import NotJsonError, RunOnError, Scanner
 from phota_async.codec.shapes import ShapeError, structure
 
 MAX_KEPT_BYTES = 64 * 1024
 """How long the text of one small member (links, known subjects) may be."""
+
+MAX_IMAGES = 256
+"""How many images are taken, many times what can be asked for: each takes some hundred bytes, however short it is."""
 
 _IMAGES = "images"
 _LINKS = "download_urls"
@@ -55,12 +58,14 @@ class AnswerDecoder:
         """Take ``data`` and return how much of it was taken; the caller feeds the rest after a turn of its loop.
 
         Raises:
-            AnswerError: It is not JSON.
+            AnswerError: It is not JSON, or holds more images than `MAX_IMAGES`.
         """
         try:
             return self._scanner.feed(data)
         except NotJsonError as error:
             problem = f"not JSON: {error}"
+            if isinstance(error, RunOnError):
+                self._walk.drop_ended(error.depth)
         raise AnswerError(problem)
 
     @property
@@ -102,6 +107,11 @@ class _Walk:
         self._text = bytearray()
         self._kept: dict[str, bytes | None] = {}  # None for a text that was too long
 
+    def drop_ended(self, depth: int) -> None:
+        """Forget the value that has just ended there: what follows tells that it may have ended too early."""
+        if depth == 2 and self._in_images:  # noqa: PLR2004  (as on_string)
+            self.complete.pop()
+
     def on_open(self, bracket: int, depth: int) -> None:
         if depth == 0:
             self._is_object = bracket == ord("{")
@@ -135,6 +145,8 @@ class _Walk:
             self._in_images = False
             self._ending = self.keeps_raw
         elif depth == 2 and self._in_images:  # noqa: PLR2004
+            if len(self.complete) == MAX_IMAGES:
+                raise AnswerError(f"$.images holds more than {MAX_IMAGES} elements")
             if self._current is not None:
                 self._current.finish()
             self.complete.append(self._current)
@@ -142,7 +154,8 @@ class _Walk:
 
     def on_raw(self, raw: bytes) -> None:
         if len(self._text) <= MAX_KEPT_BYTES:
-            self._text += raw[: MAX_KEPT_BYTES + 1]
+            # White space before a value does not count: whether it is seen at all depends on how the data is cut.
+            self._text += (raw if self._text else raw.lstrip())[: MAX_KEPT_BYTES + 1]
         if self._ending and self._member is not None:
             self._kept[self._member] = bytes(self._text) if len(self._text) <= MAX_KEPT_BYTES else None
             self.keeps_raw = self._ending = False

@@ -84,13 +84,15 @@ class Base64Stream:
     def _turn_lenient(self) -> None:
         text = bytes(self._pending)
         if self._is_uri():
-            text = text[text.find(b",", 0, _PREFIX_BYTES) + 1 :]
+            comma = text.find(b",", 0, _PREFIX_BYTES)
+            # Of other characters it depends on the cuts how many bytes they are here; a URI has none (RFC 3986).
+            text = text[comma + 1 :] if text[: max(0, comma)].isascii() else text
         self._lenient = True
         self.note = "base64 with line breaks, in the URL-safe alphabet, or as a data: URI"
         self._pending[:] = _standard(text)
 
     def _is_uri(self) -> bool:
-        return not self._decoded and bytes(self._pending[:5]).lower() == b"data:"
+        return not (self._lenient or self._decoded) and bytes(self._pending[:5]).lower() == b"data:"
 
     def _fail(self, problem: str) -> None:
         self.problem = problem

@@ -62,8 +62,10 @@ def parse_retry_after(value: str, *, now: datetime) -> float | None:
 
     A fraction is accepted though the RFC has whole seconds; a date in the past means now.
     """
-    if _SECONDS.fullmatch(value.strip()):
-        return float(value)
+    # float() strips as well, but leaves some that str.strip() takes for white space: "7\x1f" would raise.
+    bare = value.strip()
+    if _SECONDS.fullmatch(bare):
+        return float(bare)
     return _seconds_until(value, now)
 
 
@@ -79,7 +81,8 @@ def _seconds_until(value: str, now: datetime) -> float | None:
 
 def _fields(body: bytes) -> dict[str, Any]:
     try:
-        fields: Any = json.loads(body[:MAX_BODY_BYTES])
+        # Read as UTF-8 only (RFC 8259, section 8.1): json would guess UTF-16, where no key was looked for.
+        fields: Any = json.loads(body[:MAX_BODY_BYTES].decode("utf-8-sig"))
     except (ValueError, RecursionError):
         return {}
     return cast("dict[str, Any]", fields) if isinstance(fields, dict) else {}

@@ -43,6 +43,14 @@ class NotJsonError(ValueError):
     """The bytes are not JSON; the message says what was wrong and where."""
 
 
+class RunOnError(NotJsonError):
+    """What follows a value is no part of JSON: the value at ``depth`` may have ended too early."""
+
+    def __init__(self, message: str, depth: int) -> None:
+        super().__init__(message)
+        self.depth = depth
+
+
 class Listener(Protocol):
     """Who is told what the scanner finds. ``depth`` counts the brackets around it."""
 
@@ -205,7 +213,7 @@ class Scanner:
             return position + 1
         if byte in {_CLOSE_OBJECT, _CLOSE_LIST}:
             return self._close(byte, position)
-        raise self._wrong("a comma or a closing bracket was expected", position)
+        raise RunOnError(str(self._wrong("a comma or a closing bracket was expected", position)), len(self._brackets))
 
     def _string(self, data: bytes, position: int) -> int:
         end = data.find(b'"', position)
@@ -223,7 +231,7 @@ class Scanner:
         if end > position:
             # Only ASCII matters (base64, known keys); a character that the end of the data cut must not raise.
             text: str = _UNESCAPE(f'"{data[position:end].decode("ascii", "replace")}"')
-            self._text(text.encode(errors="replace"))
+            self._text(text.encode(errors="surrogatepass"))
             return end
         if _CUT_ESCAPE.fullmatch(data, position):
             self._cut = data[position:]
@@ -247,8 +255,8 @@ class Scanner:
 
     def _scalar(self, data: bytes, position: int) -> int:
         end = _SCALAR_CHARACTERS.match(data, position).end()  # type: ignore[union-attr]
-        if len(self._token) <= _SCALAR_BYTES:
-            self._token += data[position:end][: _SCALAR_BYTES + 1]
+        room = _SCALAR_BYTES + 1 - len(self._token)
+        self._token += data[position : min(end, position + room)]
         if end < len(data):
             self._end_scalar()
         return end

@@ -521,41 +521,6 @@ def test_options_have_a_number_that_stays(journal: Journal) -> None:
     assert one == again != other
 
 
-STEPS = st.lists(
-    st.sampled_from(["sent", "withdrawn", "answered", "failed", "unknown", "lost", "place", "dead"]), max_size=14
-)
-
-
-@given(STEPS)
-@settings(derandomize=True, deadline=None, max_examples=150)
-def test_money_is_remembered_whatever_comes_after(steps: list[str]) -> None:
-    entries = {
-        "sent": items.sent(KEY, A),
-        "withdrawn": items.withdrawn(KEY),
-        "answered": items.answered(KEY, A, ANSWER),
-        "failed": items.failed(KEY, A, "why", "APIError", None),
-        "unknown": items.unknown(KEY, "why", "APIError", None),
-        "lost": items.lost(KEY, "why"),
-        "place": names.place(claim(), [PurePath("a.png")]),
-        "dead": items.left_by_dead_runs(),
-    }
-    with Journal.scratch(Path("/nowhere")) as journal:
-        paid, flying = 0, False
-        for step in steps:
-            # As a run does it: what ends a request comes after its beginning.
-            if step in {"withdrawn", "answered", "failed", "unknown"} and not flying:
-                continue
-            if (step == "sent" and flying) or (step in {"lost", "place"} and (flying or not paid)):
-                continue
-            journal.write([entries[step]])
-            flying = step == "sent" or (flying and step not in {"withdrawn", "answered", "failed", "unknown", "dead"})
-            paid += step == "answered"
-            found = known(journal)
-            assert (found.cost_usd if found else 0.0) == pytest.approx(0.12 * paid)
-            if paid and found and not flying:
-                assert found.state in {"answered", "done", "unknown"}
-
-
 # ---- photos and runs
 
 

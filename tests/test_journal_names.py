@@ -1,26 +1,13 @@
-"""Names that the journal gives: one source each, inside the folder, the same from run to run."""
+"""Names that the journal gives: what stands in their way, whose they are. For any sources: test_naming_properties."""
 
 from __future__ import annotations
 
 import os
-import tempfile
-import unicodedata
 from pathlib import Path, PurePath
-
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from phota_async.journal import Claim, Journal, Key, Occupied, Reserved, names, photos
 
 KEY = Key(b"k" * 32, 1)
-FUZZ = settings(derandomize=True, deadline=None, max_examples=60)
-NAME = st.text(st.sampled_from("aA.éE\u0301ßs-12 \n"), min_size=1, max_size=5).filter(
-    lambda name: name not in {".", ".."}
-)
-FILE = st.tuples(st.lists(NAME, max_size=2), NAME, st.sampled_from(["", ".jpg", ".JPG", ".png"])).map(
-    lambda parts: PurePath(*parts[0], parts[1] + parts[2])
-)
-CLAIMS = st.lists(st.tuples(FILE, st.integers(1, 3), st.sampled_from([".png", ".jpg"])), max_size=10)
 
 
 def claim(  # noqa: PLR0913  (what a claim is made of)
@@ -47,31 +34,6 @@ def reserved(journal: Journal, asked: Claim, *, paid: bool = False) -> list[str]
     (answer,) = journal.write([names.reserve(journal.folder, asked, paid=paid)])
     assert isinstance(answer, Reserved)
     return [name.as_posix() for name in answer.names]
-
-
-def folded(name: str) -> str:
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
-
-
-@given(CLAIMS)
-@FUZZ
-def test_names_are_unique_inside_the_folder_and_stay(asked: list[tuple[PurePath, int, str]]) -> None:
-    claims = [
-        claim(name, str(number).encode(), count=count, extension=extension)
-        for number, (name, count, extension) in enumerate(asked)
-    ]
-    with tempfile.TemporaryDirectory() as folder:
-        with Journal.open(Path(folder)) as journal:
-            given_first = [reserved(journal, one) for one in claims]
-        every = [name for given_names in given_first for name in given_names]
-        assert len({folded(name) for name in every}) == len(every) == sum(one.count for one in claims)
-        for one, given_names in zip(claims, given_first, strict=True):
-            for name in given_names:
-                assert name.endswith(one.extension)
-                assert PurePath(name).parent == one.name.parent
-                assert not {"..", "."} & set(PurePath(name).parts)
-        with Journal.open(Path(folder)) as journal:
-            assert [reserved(journal, one) for one in reversed(claims)] == given_first[::-1]
 
 
 def test_names_that_stand_there_are_occupied_and_none_is_given(tmp_path: Path) -> None:

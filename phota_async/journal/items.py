@@ -92,13 +92,15 @@ def sent(key: Key, source: bytes) -> Entry[None]:
 
 
 def withdrawn(key: Key) -> Entry[None]:
-    """Write that the request that began was not charged: the item is again what it was."""
+    """Write that the request that began was not charged: the item is again what it was.
+
+    Where that it began could not be written, the item still is what it was.
+    """
 
     def entry(connection: sqlite3.Connection) -> None:
-        connection.execute("DELETE FROM items WHERE (sha256, options) = (?, ?) AND prior IS NULL", key)
-        connection.execute(
-            "UPDATE items SET state = prior, prior = NULL WHERE (sha256, options) = (?, ?) AND prior IS NOT NULL", key
-        )
+        is_sent = "(sha256, options) = (?, ?) AND state = 'sent'"
+        connection.execute(f"DELETE FROM items WHERE {is_sent} AND prior IS NULL", key)
+        connection.execute(f"UPDATE items SET state = prior, prior = NULL WHERE {is_sent}", key)
 
     return entry
 

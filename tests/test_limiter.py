@@ -1,4 +1,4 @@
-"""The limiter: never over its width, first come first served, nothing starves, nothing leaks.
+"""The limiter: what it does with slots, its width, holds and its end. Its promises are held by test_limiter_machine.
 
 The loop of these tests jumps: where a loop would sleep, its clock moves on at once, so that waits are exact and free.
 """
@@ -9,7 +9,6 @@ import asyncio
 import gc
 import random
 import selectors
-from collections import deque
 
 import pytest
 from attrs import define, field
@@ -63,102 +62,6 @@ async def waiting_for(limiter: Limiter) -> asyncio.Task[Slot]:
     task = asyncio.create_task(limiter.acquire())
     await settle()
     return task
-
-
-# ---- a model of it, walked by many interleavings
-
-
-@define
-class Model:
-    """What is known of a limiter from outside."""
-
-    limiter: Limiter
-    greatest: int
-    queue: deque[asyncio.Task[Slot]] = field(factory=deque[asyncio.Task[Slot]])
-    holding: list[Slot] = field(factory=list[Slot])
-    held_until: float = 0.0
-
-    async def come(self) -> None:
-        self.queue.append(asyncio.create_task(self.limiter.acquire()))
-
-    async def leave(self, chance: random.Random, *, refused: bool | None) -> None:
-        if self.holding:
-            slot = self.holding.pop(chance.randrange(len(self.holding)))
-            if refused is not None:
-                (self.limiter.refused if refused else self.limiter.succeeded)(slot)
-            self.limiter.release()
-
-    async def cancel(self, chance: random.Random, *, granted: bool) -> None:
-        waiting = [task for task in self.queue if not task.done()]
-        if not waiting:
-            return
-        if granted:  # the head gets its slot and is cancelled before it can run
-            await self.leave(chance, refused=None)
-            waiting[0].cancel()
-        else:
-            chance.choice(waiting).cancel()
-
-    async def act(self, action: str, chance: random.Random) -> None:
-        match action:
-            case "come":
-                await self.come()
-            case "good":
-                await self.leave(chance, refused=False)
-            case "refused":
-                await self.leave(chance, refused=True)
-            case "failed":
-                await self.leave(chance, refused=None)
-            case "cancel":
-                await self.cancel(chance, granted=False)
-            case "cancel granted":
-                await self.cancel(chance, granted=True)
-            case "hold":
-                seconds = chance.choice([0.5, 2.0, 7.0])
-                self.limiter.hold(seconds)
-                self.held_until = max(self.held_until, now() + seconds)
-            case _:
-                await asyncio.sleep(chance.choice([0.1, 1.0, 5.0]))
-
-    async def check(self) -> None:
-        width = self.limiter.width
-        await settle()
-        granted = [task for task in self.queue if task.done() and not task.cancelled()]
-        self.queue = deque(task for task in self.queue if not task.done())
-        if granted and self.queue:
-            # First come, first served: whoever got a slot came before whoever still waits.
-            assert all(task.get_name() < self.queue[0].get_name() for task in granted)
-        self.holding += [task.result() for task in granted]
-        assert all(task.result().begun >= self.held_until or not self.queue for task in granted)
-        assert self.limiter.in_flight == len(self.holding)
-        assert self.limiter.waiting == len(self.queue)
-        if granted:
-            assert len(self.holding) <= int(width)
-        assert 1 <= self.limiter.width <= self.greatest
-        if self.queue:
-            assert len(self.holding) >= int(self.limiter.width) or now() < self.held_until
-
-
-ACTIONS = ["come"] * 6 + ["good"] * 3 + ["refused", "failed", "cancel", "cancel granted", "hold", "pass", "pass"]
-
-
-@FUZZ
-@given(st.integers(1, 5), st.lists(st.sampled_from(ACTIONS), min_size=20, max_size=60), st.integers(0, 2**32))
-async def test_no_interleaving_breaks_the_promises(greatest: int, actions: list[str], seed: int) -> None:
-    chance = random.Random(seed)  # noqa: S311  (the same each time)
-    model = Model(Limiter(greatest), greatest)
-    for action in actions:
-        for task in model.queue:
-            assert not task.done()
-        await model.act(action, chance)
-        for place, task in enumerate(model.queue):
-            task.set_name(f"{place:06}")
-        await model.check()
-    # Nothing starves: when all leave, all who wait get their turn, and nothing is left.
-    while model.queue or model.holding:
-        await model.act("failed", chance)
-        await model.act("pass", chance)
-        await model.check()
-    assert (model.limiter.in_flight, model.limiter.waiting) == (0, 0)
 
 
 # ---- slots

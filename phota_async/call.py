@@ -89,6 +89,8 @@ class Call:
         except asyncio.CancelledError:
             if self._in_flight:
                 logger.warning("a call was cancelled while its request was in flight; it may have been charged")
+            elif self._maybe_charged:
+                logger.warning("a call was cancelled; an earlier attempt of it may have been charged")
             raise
         else:
             return self._result(received, asyncio.get_running_loop().time() - begun)

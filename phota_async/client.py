@@ -34,6 +34,7 @@ from phota_async.settings import (
     DEFAULT_BASE_URL,
     KEY_VARIABLE,
     URL_VARIABLE,
+    Key,
     Settings,
     proxies,
 )
@@ -93,8 +94,9 @@ class PhotaClient:
         trace_configs: Sequence[TraceConfig] = (),
         on_retry: Callable[[RetryDetails], object] | None = None,
     ) -> None:
+        api_key = Key.of(os.environ.get(KEY_VARIABLE, "") if api_key is None else api_key)
         self._settings = Settings(
-            api_key=os.environ.get(KEY_VARIABLE, "") if api_key is None else api_key,
+            api_key=api_key,
             base_url=base_url or os.environ.get(URL_VARIABLE) or DEFAULT_BASE_URL,
             timeout=timeout,
             retry=retry,
@@ -114,6 +116,8 @@ class PhotaClient:
         self._owner = True
 
     def __repr__(self) -> str:
+        if "_homes" not in vars(self):
+            return "<PhotaClient>"  # its settings were refused, and a traceback shows local variables
         plan = self._homes.plan
         return f"<PhotaClient {self._settings.base_url} max_concurrency={plan.max_concurrency}>"
 
@@ -152,6 +156,7 @@ class PhotaClient:
         Raises:
             ValueError: A value is wrong; the message names the field.
         """
+        api_key = api_key if isinstance(api_key, _Unset) else Key.of(api_key)
         changes = {name: value for name, value in locals().items() if name != "self" and value is not _UNSET}
         copy = type(self).__new__(type(self))
         copy._settings = evolve(self._settings, **changes)  # noqa: SLF001  (another one of this class)
@@ -368,7 +373,7 @@ class PhotaClient:
     def _fetcher(self, home: Home) -> fetch.Fetcher:
         settings = self._settings
         source = fetch.Source(
-            settings.base_url, home.plan.proxies.for_url, settings.timeout, settings.max_response_bytes
+            settings.base_url, home.plan.proxies.for_url, settings.timeout, settings.max_response_bytes, home.attempts
         )
         return fetch.Fetcher(home.downloads(settings.base_url), source, settings.retry, settings.on_retry)
 

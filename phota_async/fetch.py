@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -16,6 +17,7 @@ from phota_async.codec.growing import Growing
 from phota_async.errors import DeadlineExceededError
 from phota_async.files import Partial, placed
 from phota_async.models import EnhancedImage
+from phota_async.naming import MAX_NAME_BYTES
 from phota_async.retry import Retries, RetryDetails, RetryPolicy
 from phota_async.transport.download import Download, Sink, Source
 from phota_async.transport.session import Session
@@ -111,4 +113,6 @@ async def discarded(partial: Partial) -> AsyncGenerator[Partial, None]:
 
 def _name(link: URL | str) -> str:
     # Only the last part of the path: nothing that a link says leads out of the folder.
-    return re.sub(r"[^\w.-]", "_", re.split(r"[?#]", str(link))[0].rpartition("/")[2]).lstrip(".") or "image"
+    name = re.sub(r"[^\w.-]", "_", re.split(r"[?#]", str(link))[0].rpartition("/")[2])
+    # The end, because the extension is there.
+    return os.fsencode(name)[-MAX_NAME_BYTES:].decode(errors="ignore").lstrip(".") or "image"

@@ -187,8 +187,11 @@ def make_folders(root: Path, below: PurePath) -> Path:
     ``root`` itself is not made: it was there, and where it is gone, what it held is gone as well.
 
     Raises:
-        OSError: One of them cannot be made, is no folder, or is a link: nothing is written through those.
+        OSError: One of them cannot be made, is no folder, or is a link: nothing is written through those. Or ``below``
+            is not below, as somebody else's journal may have it.
     """
+    if below.anchor or ".." in below.parts:
+        raise NotADirectoryError(errno.ENOTDIR, "leads out of the output folder", str(below))
     place = root
     for part in below.parts:
         place /= part

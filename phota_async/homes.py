@@ -17,6 +17,7 @@ from phota_async.settings import count_or_none, positive
 from phota_async.transport.post import Poster
 from phota_async.transport.proxies import Proxies
 from phota_async.transport.session import (
+    Attempts,
     Session,
     TraceConfig,
     open_download_session,
@@ -50,7 +51,8 @@ class Home:
         self.plan = plan
         self.limiter = Limiter(plan.max_concurrency, plan.max_queue)
         self._opened = AsyncExitStack()
-        self.poster = Poster(plan.session or self._own(open_session(plan.trace_configs)))
+        self.attempts = Attempts()
+        self.poster = Poster(plan.session or self._own(open_session(plan.trace_configs)), self.attempts)
         self._downloads: Session | None = None
         # A proxy may well be a private host; what lies behind it is resolved by the proxy, out of reach of any check.
         self._own_hosts: set[str] = plan.proxies.hosts()
@@ -117,4 +119,7 @@ class Homes:
             finally:
                 with self._lock:
                     self._by_loop.pop(loop, None)
-                await home.aclose()
+                try:
+                    await home.attempts.end()
+                finally:
+                    await home.aclose()

@@ -9,7 +9,9 @@ import unicodedata
 from collections.abc import Iterator
 from pathlib import PurePath
 
-_MAX_NAME_BYTES = 255  # what common file systems allow
+MAX_NAME_BYTES = 255
+"""What common file systems allow."""
+
 _PLAIN_LENGTH = 60
 _ROOM = 16  # for a number and the extension
 
@@ -51,7 +53,7 @@ def folded(name: PurePath) -> str:
 
 def _stem(name: str) -> str:
     stem = PurePath(name).stem
-    while len(os.fsencode(stem)) > _MAX_NAME_BYTES - _ROOM:
+    while len(os.fsencode(stem)) > MAX_NAME_BYTES - _ROOM:
         stem = stem[:-1]
     # The stem of "...jpg" is "..".
     return stem if stem.strip(".") else "photo"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Never, SupportsIndex
 
 from attrs import Attribute, field, frozen
 from yarl import URL
@@ -17,6 +17,28 @@ from phota_async.transport.session import Timeout
 DEFAULT_BASE_URL = "https://api.photalabs.com/v1/phota"
 KEY_VARIABLE = "PHOTA_API_KEY"
 URL_VARIABLE = "PHOTA_BASE_URL"
+
+
+class Key(str):
+    """The account's key, which what prints, dumps or shows local variables does not give away."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, value: object) -> Key:
+        """Take a value in before anything can fail: a traceback may show what every call on it was given."""
+        # What is no text is no key, and is not held either: it may be the bytes of one.
+        return cls(value if isinstance(value, str) else " " if value else "")
+
+    def __repr__(self) -> str:
+        return "<key>"
+
+    def __getitem__(self, index: SupportsIndex | slice) -> Key:
+        # Who shows long strings cuts them first.
+        return Key(super().__getitem__(index))
+
+    def __reduce__(self) -> Never:
+        raise TypeError("a PhotaClient holds the key, so it is not pickled or deep-copied: build one where it is used")
 
 
 def _key(_: object, attribute: Attribute[Any], value: object) -> None:
@@ -64,7 +86,7 @@ def _url(value: str | URL) -> URL:
     return url.with_fragment(None).with_path(url.raw_path.rstrip("/"), encoded=True)
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, repr=False)  # a traceback that shows local variables also asks one that was refused half built
 class Settings:
     """What holds for each call of a client.
 

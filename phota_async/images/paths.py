@@ -69,7 +69,7 @@ class File:
                     digest.update(buffer[:count])
                 unchanged = Stamp.of(os.fstat(file.fileno())) == self.stamp
         except OSError as error:
-            raise _unreadable(self.name, error) from None
+            raise unreadable(self.path, error) from None
         if not unchanged:
             raise ImageError(f"{self.name} changed while it was being read")
         return digest.digest()
@@ -88,11 +88,11 @@ class File:
         try:
             with self.path.open("rb", buffering=0) as file:
                 file.seek(start)
-                while filled < len(block) and (count := file.readinto(block[filled:])):
+                while count := file.readinto(block[filled:]):
                     filled += count
                 unchanged = Stamp.of(os.fstat(file.fileno())) == self.stamp
         except OSError as error:
-            raise _unreadable(self.name, error) from None
+            raise unreadable(self.path, error) from None
         if not unchanged or filled != len(block):
             raise ImageError(f"{self.name} changed while it was being sent")
 
@@ -125,7 +125,7 @@ def look(path: Path) -> File:
             head = file.read(formats.HEAD_BYTES)
             stamp = Stamp.of(os.fstat(file.fileno()))
     except OSError as error:
-        raise _unreadable(name, error) from None
+        raise unreadable(path, error) from None
     except ValueError as error:  # a NUL in the name
         if isinstance(error, ImageError):
             raise
@@ -134,5 +134,6 @@ def look(path: Path) -> File:
     return File(path, stamp)
 
 
-def _unreadable(name: str, error: OSError) -> ImageError:
-    return ImageError(f"cannot read {name}: {error.strerror or error}")
+def unreadable(path: Path, error: OSError | ValueError) -> ImageError:
+    """Return the error that tells why a path cannot be read."""
+    return ImageError(f"cannot read {shown(path)}: {getattr(error, 'strerror', None) or error}")

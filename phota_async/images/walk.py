@@ -15,8 +15,7 @@ from attrs import frozen
 
 from phota_async import formats
 from phota_async.errors import ImageError
-from phota_async.images.paths import look
-from phota_async.images.photo import shown
+from phota_async.images.paths import look, unreadable
 
 UNREADABLE = -1
 """The size of what could not be looked at; to open it tells why."""
@@ -108,7 +107,7 @@ def _of(path: str, wanted: Filter, passes_over: Callable[[str], bool]) -> Iterat
     try:
         status = Path(path).stat()
     except (OSError, ValueError) as error:
-        raise ImageError(f"cannot read {shown(Path(path))}: {getattr(error, 'strerror', error)}") from None
+        raise unreadable(Path(path), error) from None
     if stat.S_ISDIR(status.st_mode):
         yield from _below(path, wanted, passes_over)
     else:
@@ -135,8 +134,8 @@ def _below(root: str, wanted: Filter, passes_over: Callable[[str], bool]) -> Ite
                         yield found
         except OSError as error:
             if not prefix:
-                raise ImageError(f"cannot read {shown(Path(root))}: {error.strerror}") from None
-            yield Found(folder, prefix.rstrip("/"), UNREADABLE, 0)
+                raise unreadable(Path(root), error) from None
+            yield Found(folder, prefix.removesuffix("/"), UNREADABLE, 0)
 
 
 def _found(entry: os.DirEntry[str], below: str) -> Found | None:

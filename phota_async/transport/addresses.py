@@ -6,13 +6,14 @@ A link comes out of an answer; followed blindly it would let whoever forges one 
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 import unicodedata
 from collections.abc import Container
 from typing import TypeAlias
 
 from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.resolver import DefaultResolver
+from aiohttp.resolver import ThreadedResolver
 from yarl import URL
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -26,6 +27,9 @@ _NEVER_PUBLIC = (
     ipaddress.IPv6Network("64:ff9b:1::/48"),  # RFC 8215: NAT64 for local use
     ipaddress.IPv6Network("fec0::/10"),  # RFC 3879: site-local, deprecated
 )
+
+
+_PLAIN = re.compile(r"[!-~]+")
 
 
 class ForbiddenAddressError(OSError):
@@ -50,6 +54,27 @@ def _is_global(address: Address) -> bool:
         if any(address in network for network in _NEVER_PUBLIC):
             return False
     return address.is_global and not address.is_multicast
+
+
+def parsed(link: URL | str, base: URL | None = None) -> URL:
+    """Return a link as a URL, or an empty one, which leads nowhere, where no connection could be made to it.
+
+    Args:
+        link: It may be anything: it comes out of an answer.
+        base: What it is relative to.
+    """
+    try:
+        if isinstance(link, str):
+            link.encode()  # of what is no text, URL would drop what it cannot read
+        # A str is taken as it is: to quote it anew would break its signature.
+        url = URL(link, encoded=isinstance(link, str) and _PLAIN.fullmatch(link) is not None)
+        url = url if base is None else base.join(url)
+        # Asking for them is what checks them, the name as the system's resolver does.
+        name = url.raw_host or ""
+        is_whole = url.port and url.host and _PLAIN.fullmatch(name) and name.encode("idna")
+    except (TypeError, ValueError):
+        return URL()
+    return url if is_whole else URL()
 
 
 def refusal(url: URL, own: URL) -> str | None:
@@ -93,7 +118,8 @@ class PublicResolver(AbstractResolver):
     def __init__(self, own_hosts: Container[str]) -> None:
         """Let ``own_hosts``, the API's, resolve to anything."""
         self._own_hosts = own_hosts
-        self._resolver = DefaultResolver()
+        # The system's own: aiohttp closes no resolver that was given to it, and this one leaves nothing open.
+        self._resolver = ThreadedResolver()
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
@@ -104,7 +130,7 @@ class PublicResolver(AbstractResolver):
             ForbiddenAddressError: One of its addresses is not public.
         """
         found = await self._resolver.resolve(host, port, family)
-        if host not in self._own_hosts and not all(is_public(one["host"]) for one in found):
+        if host.lower() not in self._own_hosts and not all(is_public(one["host"]) for one in found):
             raise ForbiddenAddressError(f"{host} has an address that is not public")
         return found
 

@@ -12,8 +12,17 @@ from typing import Any
 
 import aiohttp
 
+
+class SessionClosedError(aiohttp.ClientConnectionError):
+    """The session was closed under an attempt."""
+
+
 FOREIGN = (aiohttp.ClientError, OSError, TimeoutError)
 """What may come out of aiohttp for reasons outside this program."""
+
+
+class ConnectionLostError(aiohttp.ClientError):
+    """What aiohttp itself would make a GET again for."""
 
 
 def in_plain_words(error: BaseException) -> str:
@@ -30,6 +39,7 @@ def _system(error: OSError) -> str:
 
 # The narrower kinds stand first.
 _WORDS: dict[type[BaseException], Callable[[Any], str]] = {
+    SessionClosedError: lambda _: "the client was closed",
     aiohttp.ClientHttpProxyError: lambda error: f"the proxy refused to connect (it answered {error.status})",
     aiohttp.ClientProxyConnectionError: lambda error: f"cannot connect to the proxy: {_system(error.os_error)}",
     aiohttp.ClientConnectorDNSError: lambda error: f"cannot resolve {error.host}: {_system(error.os_error)}",
@@ -38,6 +48,7 @@ _WORDS: dict[type[BaseException], Callable[[Any], str]] = {
     ),
     aiohttp.ClientConnectorError: lambda error: f"cannot connect to {error.host}: {_system(error.os_error)}",
     aiohttp.ConnectionTimeoutError: lambda _: "connecting took too long",
+    ConnectionLostError: str,
     aiohttp.ServerDisconnectedError: lambda _: "the connection was closed before an answer",
     aiohttp.ClientPayloadError: lambda _: "the answer was cut short",
     aiohttp.ClientResponseError: lambda _: "the answer is not HTTP",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Callable
 from http import HTTPStatus
@@ -15,10 +14,10 @@ from yarl import URL
 
 from phota_async import formats
 from phota_async.errors import GONE, DownloadError, without_query
-from phota_async.transport.addresses import ForbiddenAddressError, refusal
-from phota_async.transport.border import FOREIGN, in_plain_words
+from phota_async.transport.addresses import ForbiddenAddressError, parsed, refusal
+from phota_async.transport.border import FOREIGN, SessionClosedError, in_plain_words
 from phota_async.transport.post import USER_AGENT
-from phota_async.transport.session import Timeout
+from phota_async.transport.session import Attempts, Timeout
 
 MAX_REDIRECTS = 5
 IDLE_SECONDS = 60.0
@@ -27,8 +26,7 @@ IDLE_SECONDS = 60.0
 _PIECE_BYTES = 2**20
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _TRANSIENT = frozenset({408, 416, 425, 429})
-_PLAIN = re.compile(r"[!-~]+")
-_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18})")
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
 
 
 class _DiskError(Exception):
@@ -55,18 +53,58 @@ class Source:
     proxy_for: Callable[[URL], URL | None]
     timeout: Timeout
     max_bytes: int
+    attempts: Attempts
+
+
+@frozen
+class _Version:
+    """What an answer says of the version of the file that it holds."""
+
+    tag: str | None = None
+    date: str | None = None
+
+    @classmethod
+    def of(cls, response: aiohttp.ClientResponse) -> _Version:
+        return cls(response.headers.get(hdrs.ETAG) or None, response.headers.get(hdrs.LAST_MODIFIED) or None)
+
+    @property
+    def _is_tagged(self) -> bool:
+        # A weak tag says "about the same", which is not enough to sew two halves together (RFC 9110, section 13.1.5).
+        return self.tag is not None and self.tag.startswith('"')
+
+    @property
+    def validator(self) -> str | None:
+        return self.tag if self._is_tagged else self.date
+
+    def is_of(self, other: _Version) -> bool:
+        """Whether a part of the other version may be sewn to one of this: its server may know no If-Range."""
+        if self._is_tagged:
+            return other.tag == self.tag  # a part must repeat it (RFC 9110, section 15.3.7)
+        return other.tag in {None, self.tag} and other.date in {None, self.date}
 
 
 @define(eq=False)
 class _Progress:
-    """What was received so far, and how to ask for the rest."""
+    """What was received so far, how to ask for the rest, and where the answer that is on its way must end."""
 
     received: int = 0
     total: int | None = None
-    validator: str | None = None
+    end: int | None = None
+    version: _Version = _Version()
 
     def restart(self) -> None:
-        self.received, self.total, self.validator = 0, None, None
+        self.received, self.total, self.end, self.version = 0, None, None, _Version()
+
+    def goes_on(self, response: aiohttp.ClientResponse) -> bool:
+        """Whether ``response`` holds what follows, of the same file; then ``end`` is what it says."""
+        found = _CONTENT_RANGE.fullmatch(_all(response, hdrs.CONTENT_RANGE))
+        if found is None or self.total is None:
+            return False
+        begin, end, total = int(found[1]), int(found[2]) + 1, int(found[3])
+        fits = (begin, total) == (self.received, self.total) and begin < end <= total
+        is_as_long = response.content_length in {None, end - begin}
+        self.end = end
+        return fits and is_as_long and not _is_compressed(response) and self.version.is_of(_Version.of(response))
 
 
 class Download:
@@ -79,12 +117,7 @@ class Download:
         self._sink = sink
         self._progress = _Progress()
         self._shown = without_query(str(link))
-        try:
-            # A str is taken as it is: to quote it anew would break its signature.
-            url = URL(link, encoded=isinstance(link, str) and _PLAIN.fullmatch(link) is not None)
-            self._url = url if url.port else URL()  # asking for the port is what checks it
-        except (TypeError, ValueError):
-            self._url = URL()
+        self._url = parsed(link)
 
     async def attempt(self) -> None:
         """Fetch what is missing.
@@ -98,11 +131,13 @@ class Download:
         if self._session.closed:
             raise self._failed("the client was closed")
         try:
-            async with asyncio.timeout(self._source.timeout.attempt):
+            async with self._source.attempts.clock(self._source.timeout.attempt):
                 await self._follow(self._url, MAX_REDIRECTS)
                 return
         except _DiskError as error:
             failure = error.error
+        except SessionClosedError:
+            failure = self._failed("the client was closed")
         except FOREIGN as error:
             if isinstance(error.__cause__, ForbiddenAddressError):
                 failure = self._failed(str(error.__cause__))
@@ -132,17 +167,15 @@ class Download:
         await self._follow(target, redirects - 1)
 
     def _target(self, response: aiohttp.ClientResponse) -> URL:
-        try:
-            return response.url.join(URL(response.headers.get(hdrs.LOCATION, ""), encoded=True))
-        except ValueError:
-            return URL()
+        return parsed(response.headers.get(hdrs.LOCATION, ""), response.url)
 
     def _headers(self) -> dict[str, str]:
         headers: dict[str, str] = {hdrs.ACCEPT_ENCODING: "identity", hdrs.USER_AGENT: USER_AGENT}
-        if self._progress.received and self._progress.validator:
-            headers[hdrs.RANGE] = f"bytes={self._progress.received}-"
+        progress = self._progress
+        if progress.received and progress.total and progress.version.validator:
+            headers[hdrs.RANGE] = f"bytes={progress.received}-"
             # Without it a changed file would be sewn to the beginning of the old one.
-            headers[hdrs.IF_RANGE] = self._progress.validator
+            headers[hdrs.IF_RANGE] = progress.version.validator
         return headers
 
     async def _receive(self, response: aiohttp.ClientResponse) -> None:
@@ -168,19 +201,19 @@ class Download:
     def _begin(self, response: aiohttp.ClientResponse) -> None:
         status, progress = response.status, self._progress
         if status == HTTPStatus.PARTIAL_CONTENT:
-            if not progress.received or not _goes_on(response, progress):
+            if not progress.received or not progress.goes_on(response):
                 progress.restart()
                 raise self._interrupted("the server answered with another range than was asked for", status)
             return
         progress.restart()
         if status != HTTPStatus.OK:
             raise self._refused(status)
-        chunked = hdrs.TRANSFER_ENCODING in response.headers
+        if _is_compressed(response):
+            raise self._failed("the server's answer is compressed, which was not asked for", status)
+        chunked = _is_chunked(response)
         progress.total = None if chunked else response.content_length
-        progress.validator = _validator(response)
-        if response.headers.get(hdrs.CONTENT_ENCODING, "identity") != "identity" or (
-            progress.total is None and not chunked
-        ):
+        progress.version = _Version.of(response)
+        if progress.total is None and not chunked:
             raise self._failed("the server's answer has no length by which a cut could be told", status)
         if progress.total is not None and progress.total > self._source.max_bytes:
             raise self._failed(f"it is longer than max_response_bytes ({self._source.max_bytes})", status)
@@ -199,9 +232,12 @@ class Download:
         buffer.clear()
         if not progress.received and not _is_image(response, data):
             raise self._failed("what the link holds is no image", response.status)
-        bound = self._source.max_bytes if progress.total is None else progress.total
-        if progress.received + len(data) > bound:
-            raise self._failed(f"it is longer than {bound} bytes", response.status)
+        length = progress.received + len(data)
+        if progress.end is not None and length > progress.end:
+            progress.restart()
+            raise self._interrupted("the server sent another range than it said", response.status)
+        if length > self._source.max_bytes:
+            raise self._failed(f"it is longer than max_response_bytes ({self._source.max_bytes})", response.status)
         try:
             await self._sink.write(progress.received, data)
         except OSError as error:
@@ -215,18 +251,18 @@ class Download:
         return DownloadError(reason, self._shown, status, transient=True)
 
 
-def _goes_on(response: aiohttp.ClientResponse, progress: _Progress) -> bool:
-    found = _CONTENT_RANGE.fullmatch(response.headers.get(hdrs.CONTENT_RANGE, ""))
-    if found is None or (int(found[1]), int(found[2])) != (progress.received, progress.total):
-        return False
-    # A server that knows no If-Range may send the rest of another version of the file.
-    return _validator(response) in {None, progress.validator}
+def _is_compressed(response: aiohttp.ClientResponse) -> bool:
+    return _all(response, hdrs.CONTENT_ENCODING).lower() not in {"", "identity"}
 
 
-def _validator(response: aiohttp.ClientResponse) -> str | None:
-    tag = response.headers.get(hdrs.ETAG, "")
-    # A weak tag says "about the same", which is not enough to sew two halves together (RFC 9110, section 13.1.5).
-    return tag if tag.startswith('"') else response.headers.get(hdrs.LAST_MODIFIED)
+def _is_chunked(response: aiohttp.ClientResponse) -> bool:
+    # Behind any other coding the body ends with the connection, wherever that may be cut.
+    return _all(response, hdrs.TRANSFER_ENCODING).lower() == "chunked"
+
+
+def _all(response: aiohttp.ClientResponse, name: str) -> str:
+    """Return a header's value; of one that came several times all of them, as RFC 9110, section 5.3, joins them."""
+    return ", ".join(response.headers.getall(name, [])).strip()
 
 
 def _is_image(response: aiohttp.ClientResponse, head: bytes) -> bool:

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import aiohttp
 from aiohttp import hdrs
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 from yarl import URL
 
 from phota_async.codec.answer import Answer, AnswerDecoder, AnswerError
@@ -28,7 +28,7 @@ from phota_async.errors import (
 from phota_async.models import EnhancedImage
 from phota_async.transport.border import FOREIGN, in_plain_words
 from phota_async.transport.inflate import EncodingError, Inflater
-from phota_async.transport.session import Timeout
+from phota_async.transport.session import Attempts, Timeout
 from phota_async.transport.upload import Flight, Upload
 from phota_async.version import __version__
 
@@ -72,9 +72,10 @@ class _Exchange:
 class Poster:
     """Makes attempts over one session."""
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
+    def __init__(self, session: aiohttp.ClientSession, attempts: Attempts) -> None:
         """Use ``session``, which stays its owner's."""
         self._session = session
+        self._attempts = attempts
         self._announced: set[str] = set()
 
     async def post(self, endpoint: Endpoint, body: RequestBody, flight: Flight) -> Received:
@@ -92,14 +93,18 @@ class Poster:
         exchange, upload = _Exchange(), Upload(body, flight)
         failure: PhotaError
         try:
-            async with asyncio.timeout(endpoint.timeout.attempt) as clock:
+            async with self._attempts.clock(endpoint.timeout.attempt) as clock:
                 answer = await self._exchange(endpoint, upload, exchange, flight, clock)
         except FOREIGN as error:
             failure = upload.failure or _connection_error(error, endpoint, sent=flight.whole or exchange.accepted)
         except (AnswerError, EncodingError) as error:
             failure = ResponseFormatError(f"the service's answer is unusable: {error}", exchange.request_id)
+        except APIError as error:
+            # The frames behind it hold the answer, whose headers may repeat the key.
+            failure = error.with_traceback(None)
         else:
             flight.arrive()
+            answer = evolve(answer, notes=tuple(_unsaid(endpoint.key, note) for note in answer.notes))
             return Received(tuple(map(EnhancedImage, answer.images)), answer, exchange.request_id)
         if isinstance(failure, OutcomeUnknownError | ResponseFormatError):
             failure = type(failure)(str(failure.args[0]), exchange.request_id, flight.images)
@@ -120,22 +125,23 @@ class Poster:
         ) as response:
             try:
                 exchange.request_id = _request_id(response.headers, endpoint.key)
-                self._announce(response.headers)
+                self._announce(response.headers, endpoint.key)
                 if not 200 <= response.status <= 299:  # noqa: PLR2004  (success)
                     clock.reschedule(None)
+                    self._attempts.let_go(clock)
                     # Its words may still be on their way, but what it means for the money is known.
                     flight.landed = not error_class(response.status, None)(response.status).maybe_charged
                     raise await _api_error(response, endpoint.key)
                 exchange.accepted = True
-                return await _decoded(response, flight.decoder, endpoint.max_response_bytes)
+                return await _decoded(response, flight.decoder, endpoint)
             finally:
                 response.close()
 
-    def _announce(self, headers: Mapping[str, str]) -> None:
-        date = headers.get("X-Phota-Deprecation-Date")
-        if date is not None and date not in self._announced and len(self._announced) < _REMEMBERED_DATES:
+    def _announce(self, headers: Mapping[str, str], key: str) -> None:
+        date = _unsaid(key, headers.get("X-Phota-Deprecation-Date", ""))[:_ID_CHARACTERS]
+        if date and date not in self._announced and len(self._announced) < _REMEMBERED_DATES:
             self._announced.add(date)
-            logger.warning("the service announces a deprecation for %s", date[:_ID_CHARACTERS])
+            logger.warning("the service announces a deprecation for %s", date)
 
 
 def _headers(endpoint: Endpoint) -> dict[str, str]:
@@ -150,14 +156,16 @@ def _headers(endpoint: Endpoint) -> dict[str, str]:
 
 
 def _request_id(headers: Mapping[str, str], key: str) -> str | None:
-    value = headers.get("X-Request-Id", "").replace(key, "***")
-    return "".join(filter(str.isprintable, value))[:_ID_CHARACTERS] or None
+    value = "".join(filter(str.isprintable, headers.get("X-Request-Id", "")))
+    return _unsaid(key, value)[:_ID_CHARACTERS] or None
 
 
-async def _decoded(response: aiohttp.ClientResponse, decoder: AnswerDecoder, limit: int) -> Answer:
+async def _decoded(response: aiohttp.ClientResponse, decoder: AnswerDecoder, endpoint: Endpoint) -> Answer:
+    limit = endpoint.max_response_bytes
     if (response.content_length or 0) > limit:
         raise AnswerError(f"its {response.content_length} bytes are more than max_response_bytes ({limit})")
-    await _Intake(decoder, response.headers.get(hdrs.CONTENT_ENCODING, ""), limit).read(response.content)
+    encoding = _unsaid(endpoint.key, response.headers.get(hdrs.CONTENT_ENCODING, ""))
+    await _Intake(decoder, encoding, limit).read(response.content)
     return decoder.finish()
 
 
@@ -225,31 +233,38 @@ class _Intake:
 
 async def _api_error(response: aiohttp.ClientResponse, key: str) -> APIError:
     body = bytearray()
+    # A key that begins within the bound is read whole, or it would not be found; JSON may spell a character with six.
+    wanted = MAX_BODY_BYTES + 6 * len(key)
     try:
         inflater = Inflater(response.headers.get(hdrs.CONTENT_ENCODING, ""))
         async with asyncio.timeout(_ERROR_BODY_SECONDS):
             async for chunk in response.content.iter_any():
                 # A step of a compressed body is more than is wanted of it: the first is enough.
                 body += next(inflater.feed(chunk), b"")
-                if len(body) >= MAX_BODY_BYTES:
+                if len(body) >= wanted:
                     break
     except (*FOREIGN, EncodingError):
         logger.debug("the body of a %d answer was cut short", response.status)
+    told, excess = _without(key, bytes(body[:wanted])), max(0, min(len(body), wanted) - MAX_BODY_BYTES)
     return api_error(
         response.status,
-        _without(key, bytes(body))[:MAX_BODY_BYTES],
+        told[: max(0, len(told) - excess)],
         request_id=_request_id(response.headers, key),
         retry_after=response.headers.getall(hdrs.RETRY_AFTER, ()),
     )
 
 
 def _without(key: str, text: bytes) -> bytes:
-    """Blank out a key that the service repeats, in every spelling that JSON has for its characters."""
+    """Blank out a key that the service repeats, as it is or in any spelling that JSON has for its characters."""
     spellings = (
-        rb"(?:\\?%b|\\u00%02x)" % (re.escape(one.encode()), ord(one)) if one != "\\" else rb"(?:\\\\|\\u005c)"
+        rb"(?:\\?%b|\\u00%02x)" % (re.escape(one.encode()), ord(one)) if one != "\\" else rb"(?:\\\\?|\\u005c)"
         for one in key
     )
     return re.sub(b"".join(spellings), b"***", text, flags=re.IGNORECASE)
+
+
+def _unsaid(key: str, text: str) -> str:
+    return _without(key, text.encode(errors="backslashreplace")).decode()
 
 
 def _connection_error(error: BaseException, endpoint: Endpoint, *, sent: bool) -> PhotaError:

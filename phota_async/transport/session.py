@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
-from collections.abc import Container, Sequence
+from collections.abc import AsyncGenerator, Container, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import aiohttp
@@ -12,8 +14,10 @@ from aiohttp import TraceConfig
 from attrs import Attribute, field, frozen
 
 from phota_async.transport.addresses import PublicResolver
+from phota_async.transport.border import ConnectionLostError, SessionClosedError, in_plain_words
 
 __all__ = [
+    "Attempts",
     "Session",
     "Timeout",
     "TraceConfig",
@@ -61,6 +65,57 @@ class Timeout:
     overall: float | None = field(default=None, validator=_seconds)
 
 
+class Attempts:
+    """The attempts under way over the sessions of one loop, so that they end before their session closes.
+
+    A reader whose session is closed under it is left waiting by aiohttp, or meets a bare RuntimeError.
+    """
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._clocks: set[asyncio.Timeout] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.ended = False
+
+    @asynccontextmanager
+    async def clock(self, seconds: float | None) -> AsyncGenerator[asyncio.Timeout, None]:
+        """Bound one attempt.
+
+        Raises:
+            TimeoutError: It took longer.
+            SessionClosedError: All are ended.
+        """
+        clock = asyncio.timeout(0 if self.ended else seconds)
+        try:
+            async with clock:
+                self._clocks.add(clock)
+                self._idle.clear()
+                try:
+                    yield clock
+                finally:
+                    self.let_go(clock)
+                return
+        except (TimeoutError, RuntimeError):
+            if not self.ended:
+                raise
+        raise SessionClosedError
+
+    def let_go(self, clock: asyncio.Timeout) -> None:
+        """Leave an attempt to itself: its outcome is known."""
+        self._clocks.discard(clock)
+        if not self._clocks:
+            self._idle.set()
+
+    async def end(self) -> None:
+        """End them all, those included that only now begin, and return when they have ended."""
+        self.ended = True
+        for clock in self._clocks:
+            with suppress(RuntimeError):  # it is ending by itself
+                clock.reschedule(0)
+        await self._idle.wait()
+
+
 def session_or_none(_: object, attribute: Attribute[Any], value: object) -> None:
     """Accept None and sessions.
 
@@ -85,14 +140,28 @@ def open_session(trace_configs: Sequence[TraceConfig]) -> Session:
 def open_download_session(own_hosts: Container[str], trace_configs: Sequence[TraceConfig]) -> Session:
     """Open the session for signed links, which connects to public addresses and to ``own_hosts`` only."""
     connector = aiohttp.TCPConnector(limit=0, force_close=True, resolver=PublicResolver(own_hosts))
-    return _session(connector, trace_configs)
+    return _session(connector, trace_configs, made_once)
 
 
-def _session(connector: aiohttp.BaseConnector, trace_configs: Sequence[TraceConfig]) -> Session:
+async def made_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Make a request, and keep aiohttp from making it again when the connection is lost: attempts are the policy's."""
+    try:
+        return await handler(request)
+    except aiohttp.ClientConnectorError:
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        lost = ConnectionLostError(in_plain_words(error))
+    raise lost
+
+
+def _session(
+    connector: aiohttp.BaseConnector, trace_configs: Sequence[TraceConfig], *middlewares: aiohttp.ClientMiddlewareType
+) -> Session:
     # No cookies kept or sent; trust_env stays off, so no .netrc; no timeouts but ours.
     return Session(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None),
         trace_configs=list(trace_configs),
+        middlewares=middlewares,
     )

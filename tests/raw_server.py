@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 import socket
+import ssl
 import struct
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import cache, partial
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
+import trustme
 from attrs import define, field
 
 from phota_async import PhotaClient, RetryPolicy
@@ -30,6 +34,11 @@ AT_ONCE = RetryPolicy(initial_wait=0)
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 _PATIENCE = 20.0
 
+# The answers that are sure not to be charged, and what tells a final status from the interim ones before it.
+_REFUSALS = frozenset({*range(300, 500), 500, 503})
+_STATUS = re.compile(rb"(?:\A|\r\n\r\n)HTTP/1\.[01] ([2-9][0-9]{2})")
+_REMEMBERED = 64 * 1024
+
 
 @define
 class Request:
@@ -38,6 +47,7 @@ class Request:
     method: str
     target: str
     headers: dict[str, str]
+    head: bytes = b""
     body: bytearray = field(factory=bytearray)
     whole: bool = False
 
@@ -58,15 +68,31 @@ class Wire:
         self._reader = reader
         self._writer = writer
         self._request: Request | None = None
+        self._said = b""
+        self._secured = False
         # Otherwise `drain` returns with bytes that a reset would take along.
         writer.transport.set_write_buffer_limits(high=0)
 
+    async def first_byte(self) -> None:
+        """Read the first byte that the client sends; nothing can be read as a request after that."""
+        await self.secure()
+        await self._reader.readexactly(1)
+
+    async def secure(self) -> None:
+        """Answer the client's TLS handshake, if the server has TLS."""
+        if self.server.tls is not None and not self._secured:
+            self._secured = True
+            await self._writer.start_tls(self.server.tls)
+            self._writer.transport.set_write_buffer_limits(high=1, low=0)  # of 0 asyncio's TLS never resumes
+
     async def headers(self) -> Request:
         """Read a request as far as the end of its headers."""
-        lines = (await self._reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        await self.secure()
+        head = await self._reader.readuntil(b"\r\n\r\n")
+        lines = head.decode().split("\r\n")
         method, target, _ = lines[0].split(" ")
         pairs = (line.partition(": ") for line in lines[1:] if line)
-        self._request = Request(method, target, {name.title(): value for name, _, value in pairs})
+        self._request = Request(method, target, {name.title(): value for name, _, value in pairs}, head)
         self.server.begun.append(self._request)
         return self._request
 
@@ -93,6 +119,7 @@ class Wire:
 
     async def send(self, data: bytes) -> None:
         """Send bytes and wait until the kernel has them."""
+        self._said += data[: _REMEMBERED - len(self._said)]
         self._writer.write(data)
         await self._writer.drain()
 
@@ -115,10 +142,18 @@ class Wire:
         finally:
             self.server.stalling(-1)
 
+    @property
+    def charged(self) -> bool:
+        """Whether the service may have charged: it had the request whole and did not refuse it."""
+        status = _STATUS.search(self._said)
+        refused = status is not None and int(status[1]) in _REFUSALS
+        return self._request is not None and self._request.whole and not refused
+
     def reset(self) -> None:
         """Break the connection (RST)."""
-        connection: socket.socket = self._writer.transport.get_extra_info("socket")
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        connection: socket.socket | None = self._writer.transport.get_extra_info("socket")
+        if connection is not None:  # else the client was first
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         self._writer.transport.abort()
 
     def close(self) -> None:
@@ -139,8 +174,9 @@ class RawServer:
         released: Set by the test to let stalled scripts go on.
     """
 
-    def __init__(self, *scripts: Script, receive_buffer: int | None = None) -> None:
+    def __init__(self, *scripts: Script, receive_buffer: int | None = None, tls: ssl.SSLContext | None = None) -> None:
         self.connections = 0
+        self.tls = tls
         self.begun: list[Request] = []
         self.requests: list[Request] = []
         self.released = asyncio.Event()
@@ -148,8 +184,10 @@ class RawServer:
         self._stalled = 0
         self._changed = asyncio.Event()
         self._scripts = scripts
+        self._past = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._bugs: list[BaseException] = []
+        self._wires: list[Wire] = []
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=256)
         if receive_buffer is not None:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
@@ -157,7 +195,17 @@ class RawServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http{'s' if self.tls else ''}://127.0.0.1:{self.port}"
+
+    @property
+    def charges(self) -> int:
+        """How many requests the service may have charged."""
+        return sum(wire.charged for wire in self._wires)
+
+    def then(self, *scripts: Script) -> None:
+        """Serve the connections from now on with these."""
+        self._scripts = scripts
+        self._past = self.connections
 
     @property
     def open(self) -> int:
@@ -185,24 +233,25 @@ class RawServer:
             task.cancel()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        script = self._scripts[min(self.connections, len(self._scripts) - 1)]
+        script = self._scripts[min(self.connections - self._past, len(self._scripts) - 1)]
         self.connections += 1
         task = asyncio.create_task(self._serve(script, reader, writer))
         self._tasks.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(partial(self._ended, writer))
         self._changed.set()
 
     async def _serve(self, script: Script, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            await script(Wire(self, reader, writer))
+            wire = Wire(self, reader, writer)
+            self._wires.append(wire)
+            await script(wire)
             writer.close()
             await writer.wait_closed()
-        except (ConnectionError, asyncio.IncompleteReadError):
+        except (ConnectionError, ssl.SSLError, asyncio.IncompleteReadError):
             pass  # the client went away, which its test checks by other means
-        finally:
-            writer.transport.abort()
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, writer: asyncio.StreamWriter, task: asyncio.Task[None]) -> None:
+        writer.transport.abort()  # here, because a task that is cancelled before it began runs no `finally`
         self._tasks.discard(task)
         if not task.cancelled() and (bug := task.exception()) is not None:
             self._bugs.append(bug)
@@ -227,6 +276,17 @@ class RawServer:
     async def quiet(self) -> None:
         """Wait until every connection has ended."""
         await self.until(lambda: not self._tasks)
+
+
+@cache
+def tls_contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """For a server on 127.0.0.1, and for a client that trusts it."""
+    authority = trustme.CA()
+    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    # trustme also takes contexts of pyOpenSSL, which is not installed.
+    authority.issue_cert("127.0.0.1").configure_cert(server)  # pyright: ignore[reportUnknownMemberType]
+    authority.configure_trust(client)  # pyright: ignore[reportUnknownMemberType]
+    return server, client
 
 
 @asynccontextmanager

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from yarl import URL
 
-from phota_async.transport.addresses import ForbiddenAddressError, PublicResolver, is_public, refusal
+from phota_async.transport.addresses import PublicResolver, is_public, refusal
 
 OWN = URL("https://api.photalabs.com/v1/phota")
 
@@ -139,53 +139,6 @@ def test_any_other_scheme_is_refused(link: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "link", ["https://user@example.com/i", "https://user:pass@example.com/i", "https://:p@example.com/"]
-)
-def test_a_link_with_a_user_name_is_refused(link: str) -> None:
-    assert refusal(URL(link), OWN) == "a link with a user name is not followed"
-
-
-@pytest.mark.parametrize(
-    "host",
-    [
-        "127.0.0.1",
-        "10.1.2.3",
-        "169.254.169.254",
-        "0.0.0.0",  # noqa: S104  (that is what is refused)
-        "[::1]",
-        "[::]",
-        "[fe80::1]",
-        "[fe80::1%25eth0]",
-        "[::ffff:127.0.0.1]",
-        "[::ffff:7f00:1]",
-        "[64:ff9b::7f00:1]",
-        "[2002:7f00:1::]",
-        "[fd00:ec2::254]",
-        "2130706433",
-        "017700000001",
-        "0x7f000001",
-        "0X7F000001",
-        "127.1",
-        "127.0.1",
-        "0177.0.0.1",
-        "0x7f.0.0.1",
-        "0",
-        "0xa9fea9fe",
-        "2852039166",
-        "0251.0376.0251.0376",
-        "169.254.43518",
-        "127.0.0.1:8443",
-        "[::1]:8443",
-        "\uff11\uff12\uff17.\uff10.\uff10.\uff11",
-        "127\u30020\u30020\u30021",
-        "\u2460\u2461\u2466.\u24ea.\u24ea.\u2460",
-    ],
-)
-def test_an_address_that_is_not_public_is_refused_in_every_spelling(host: str) -> None:
-    assert refusal(URL(f"https://{host}/i.png"), OWN) == "the link leads to an address that is not public"
-
-
-@pytest.mark.parametrize(
     "own",
     [
         "http://127.0.0.1:8321",
@@ -203,15 +156,6 @@ def test_the_apis_own_origin_may_be_anywhere(own: str) -> None:
 
 def test_a_default_port_is_the_same_origin() -> None:
     assert refusal(URL("http://sandbox/i"), URL("http://sandbox:80/v1")) is None
-
-
-async def test_a_name_that_leads_to_a_private_address_is_refused() -> None:
-    resolver = PublicResolver({"api.photalabs.com"})
-    try:
-        with pytest.raises(ForbiddenAddressError, match="localhost has an address that is not public"):
-            await resolver.resolve("localhost", 443)
-    finally:
-        await resolver.close()
 
 
 async def test_the_apis_own_name_may_lead_anywhere() -> None:

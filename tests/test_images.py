@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import array
 import gzip
-import hashlib
 import io
 import mmap
 import os
@@ -19,7 +18,6 @@ from yarl import URL
 
 from phota_async.errors import ImageError
 from phota_async.images import BLOCK_BYTES, Photo, RemotePhoto, open_photo, photos_in
-from phota_async.images.paths import look
 from phota_async.images.streams import MAX_UNSEEKABLE_BYTES
 
 JPEG = b"\xff\xd8\xff\xe0" + b"rest of it" * 10
@@ -180,7 +178,6 @@ async def test_names_are_what_messages_want(tmp_path: Path) -> None:
     with path.open("rb") as file:
         assert (await opened(file)).name == f"file object {path}"
     assert "rest of it" not in repr(await opened(JPEG))
-    assert len(str(path)) < 120 or (await opened(path)).name.endswith("…")
 
 
 # ---- refusals
@@ -205,7 +202,7 @@ REFUSED: list[tuple[Callable[[Path], object], str]] = [
     (lambda _: "http://", "not an http or https URL with a host"),
     (lambda _: "https://:443/", "not an http or https URL with a host"),
     (lambda _: "https://a.example:99999/", "not an http or https URL with a host"),
-    (lambda _: URL("ftp://a.example/b.jpg"), "not an http or https URL with a host"),
+    (lambda _: URL("ftp://a.example/b.jpg?c=d"), "not an http or https URL with a host: 'ftp://a.example/b.jpg'$"),
     (lambda _: URL("b.jpg"), "not an http or https URL with a host"),
     (lambda _: b"", "is empty"),
     (lambda _: bytearray(), "is empty"),
@@ -425,25 +422,3 @@ async def test_an_empty_folder_holds_no_photos(tmp_path: Path) -> None:
 async def test_a_folder_that_cannot_be_read_is_an_image_error(tmp_path: Path, name: str) -> None:
     with pytest.raises(ImageError):
         await photos_in(tmp_path / name)
-
-
-# ---- hashed
-
-
-@pytest.mark.parametrize("size", [100, 2**18, 2**18 + 1, 3 * 2**18])
-def test_a_photo_is_hashed_whole(tmp_path: Path, size: int) -> None:
-    data = b"\xff\xd8\xff\xe0" + b"x" * (size - 4)
-    (tmp_path / "a.jpg").write_bytes(data)
-    assert look(tmp_path / "a.jpg").sha256() == hashlib.sha256(data).digest()
-
-
-def test_a_photo_that_has_changed_since_it_was_looked_at_is_not_hashed(tmp_path: Path) -> None:
-    path = tmp_path / "a.jpg"
-    path.write_bytes(b"\xff\xd8\xff\xe0" + bytes(100))
-    file = look(path)
-    path.write_bytes(b"\xff\xd8\xff\xe0" + bytes(200))
-    with pytest.raises(ImageError, match="changed while it was being read"):
-        file.sha256()
-    path.unlink()
-    with pytest.raises(ImageError, match=r"cannot read .*a\.jpg"):
-        file.sha256()

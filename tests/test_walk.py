@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phota_async import ImageError
+from phota_async.images.paths import look
 from phota_async.images.walk import UNREADABLE, Filter, Found, photos_in, walk
 
 
@@ -60,11 +62,30 @@ def test_several_sources_come_in_their_order(tmp_path: Path) -> None:
     assert list(walk([])) == []
 
 
-@pytest.mark.parametrize("name", ["missing", "a.jpg/sub", "nul\0", "n" * 300])
-def test_a_source_that_is_missing_is_an_error(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("missing", "cannot read missing: No such file or directory$"),
+        ("a.jpg/sub", "cannot read a.jpg/sub: Not a directory$"),
+        ("nul\0", "cannot read nul.*: .*embedded null"),
+        ("n" * 300, f"cannot read {'n' * 119}…: File name too long$"),
+    ],
+    ids=["missing", "below a file", "nul", "too long"],
+)
+def test_a_source_that_is_missing_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, told: str
+) -> None:
     make(tmp_path, "a.jpg")
-    with pytest.raises(ImageError, match="cannot read"):
-        list(walk([tmp_path / name]))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ImageError, match=f"^{told}"):
+        list(walk([name]))
+
+
+def test_a_source_that_is_missing_can_be_kept_as_a_photo_that_fails(tmp_path: Path) -> None:
+    make(tmp_path, "b.jpg")
+    gone, there = walk([tmp_path / "sub" / "a.jpg", tmp_path], keeps_missing=True)
+    assert gone == Found(str(tmp_path / "sub" / "a.jpg"), "a.jpg", UNREADABLE, 0)
+    assert there.name == "b.jpg"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege")
@@ -120,6 +141,33 @@ def test_a_folder_that_cannot_be_read_counts_as_a_photo_that_fails(tmp_path: Pat
     assert sorted(_removing(tmp_path))[1] == Found(str(tmp_path / "gone"), "gone", UNREADABLE, 0)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="permissions are others there")
+def test_a_folder_that_may_not_be_read_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = make(tmp_path, "a.jpg", "closed/b.jpg") / "closed"
+    monkeypatch.chdir(tmp_path)
+    with _closed(closed):
+        found = sorted(walk(["."]))
+    assert [(one.path, one.size == UNREADABLE) for one in found] == [("./a.jpg", False), ("./closed", True)]
+    for looking in (lambda: look(Path("closed")), lambda: next(walk(["closed"]))):
+        with pytest.raises(ImageError, match=r"^cannot read closed: Permission denied$"), _closed(closed):
+            looking()
+
+
+@contextmanager
+def _closed(folder: Path) -> Generator[None]:
+    """Have a folder that may not be read, from inside the one above it. Permissions do not bind root."""
+    own = os.geteuid()
+    folder.parent.chmod(0o755)
+    folder.chmod(0)
+    try:
+        if own == 0:
+            os.seteuid(65534)
+        yield
+    finally:
+        os.seteuid(own)
+        folder.chmod(0o755)
+
+
 def test_a_source_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     source = make(tmp_path / "photos", "a.jpg")
 
@@ -164,6 +212,7 @@ def test_deeper_than_a_path_may_be_long(tmp_path: Path) -> None:
         (["c.*", "?.png"], [], ["b.png", "old/c.jpg"]),
         ([], ["old"], ["a.jpg", "b.png"]),
         ([], ["old/"], ["a.jpg", "b.png"]),
+        ([], ["oldX"], ["a.jpg", "b.png", "old/c.jpg", "old/new/d.jpg"]),
         ([], ["OLD/new"], ["a.jpg", "b.png", "old/c.jpg"]),
         ([], ["new"], ["a.jpg", "b.png", "old/c.jpg"]),
         ([], ["old/*"], ["a.jpg", "b.png"]),

@@ -14,10 +14,10 @@ from yarl import URL
 
 from phota_async.limiter import Limiter
 from phota_async.settings import count_or_none, positive
+from phota_async.transport.attempts import Attempts
 from phota_async.transport.post import Poster
 from phota_async.transport.proxies import Proxies
 from phota_async.transport.session import (
-    Attempts,
     Session,
     TraceConfig,
     open_download_session,

@@ -15,9 +15,10 @@ from yarl import URL
 from phota_async import formats
 from phota_async.errors import GONE, DownloadError, without_query
 from phota_async.transport.addresses import ForbiddenAddressError, parsed, refusal
+from phota_async.transport.attempts import Attempts
 from phota_async.transport.border import FOREIGN, SessionClosedError, in_plain_words
 from phota_async.transport.post import USER_AGENT
-from phota_async.transport.session import Attempts, Timeout
+from phota_async.transport.session import Timeout
 
 MAX_REDIRECTS = 5
 IDLE_SECONDS = 60.0

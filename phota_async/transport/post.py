@@ -26,9 +26,10 @@ from phota_async.errors import (
     error_class,
 )
 from phota_async.models import EnhancedImage
+from phota_async.transport.attempts import Attempts
 from phota_async.transport.border import FOREIGN, in_plain_words
 from phota_async.transport.inflate import EncodingError, Inflater
-from phota_async.transport.session import Attempts, Timeout
+from phota_async.transport.session import Timeout
 from phota_async.transport.upload import Flight, Upload
 from phota_async.version import __version__
 

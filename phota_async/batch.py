@@ -54,8 +54,15 @@ async def stream(
 
 async def gather(photos: Photos, enhance: Enhance, workers: int, gate: Gate | None = None) -> BatchResult:
     """Return all outcomes in input order."""
-    async with stream(photos, enhance, workers, gate) as outcomes:
-        gathered = [outcome async for outcome in outcomes]
+    gathered: list[Outcome] = []
+    try:
+        async with stream(photos, enhance, workers, gate) as outcomes:
+            async for outcome in outcomes:
+                gathered.append(outcome)  # noqa: PERF401  (a comprehension loses what it has when it is cancelled)
+    except asyncio.CancelledError:
+        for outcome in gathered:
+            _lost(outcome)
+        raise
     gathered.sort(key=lambda outcome: outcome.index)
     return BatchResult(tuple(gathered))
 
@@ -179,6 +186,10 @@ class _Batch:
                 await self._send.send(outcome)
             except anyio.BrokenResourceError:  # the reader closed its end
                 self._ended = True
+                _lost(outcome)
+            except asyncio.CancelledError:
+                _lost(outcome)
+                raise
 
     async def _take(self, photos: AsyncIterator[Any]) -> tuple[int, Any] | Outcome | None:
         async with self._taking:
@@ -212,6 +223,13 @@ class _Batch:
             # A bug. It is not allowed to take down the neighbours, which are being paid for.
             logger.exception("photo %d of a batch met an unexpected error", index)
             return Outcome(index, photo, error=error)
+
+
+def _lost(outcome: Outcome) -> None:
+    # Who leaves pays all the same; the request id is what the service can be asked about.
+    if outcome.result is not None:
+        request = outcome.result.request_id
+        logger.warning("photo %d of a batch was enhanced (request %s), and nobody took it", outcome.index, request)
 
 
 def _broken_source(index: int, error: Exception) -> Outcome:

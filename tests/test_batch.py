@@ -329,6 +329,40 @@ async def test_leaving_early_cancels_what_flies_and_leaves_no_task() -> None:
     assert other_tasks() == before
 
 
+@pytest.mark.parametrize("closes", [False, True])
+async def test_what_was_enhanced_and_not_taken_is_told_with_its_request(
+    caplog: pytest.LogCaptureFixture,
+    closes: bool,  # noqa: FBT001
+) -> None:
+    async def two_fail(photo: object) -> EnhanceResult:
+        if photo in {1, 2}:
+            raise ServiceUnavailableError(503)
+        return await good(photo)
+
+    async with stream(range(10), two_fail, 3) as outcomes:
+        assert (await outcomes.receive()).index == 1
+        await settle()  # each worker stands there with what it has
+        if closes:
+            await outcomes.aclose()
+            await settle()
+    told = sorted(record.getMessage() for record in caplog.records)
+    assert told == [f"photo {i} of a batch was enhanced (request {i}), and nobody took it" for i in (0, 3)]
+
+
+async def test_what_a_cancelled_batch_had_is_told_with_its_requests(caplog: pytest.LogCaptureFixture) -> None:
+    turnstile = Turnstile()
+    task = asyncio.create_task(gather(range(4), turnstile, 4))
+    await settle()
+    for photo in (3, 1):
+        turnstile.open(photo)
+    await settle()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    told = [record.getMessage() for record in caplog.records]
+    assert told == [f"photo {i} of a batch was enhanced (request {i}), and nobody took it" for i in (3, 1)]
+
+
 async def test_leaving_at_once_starts_nothing_and_leaves_nothing() -> None:
     before, turnstile = other_tasks(), Turnstile()
     async with stream(range(10), turnstile, 3):

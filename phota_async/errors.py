@@ -152,7 +152,7 @@ class DownloadError(PhotaError):
         return self.status in GONE
 
     def _message(self) -> str:
-        return f"{self.args[0]}: {self.url}" if self.url else str(self.args[0])
+        return f"{self.args[0]}: {_shortened(self.url, _SHOWN_DETAIL)}" if self.url else str(self.args[0])
 
 
 class ResponseFormatError(PhotaError):

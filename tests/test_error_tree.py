@@ -150,6 +150,9 @@ def test_the_line_tells_what_a_reader_wants_to_know() -> None:
     assert str(PhotaError()) == "PhotaError"
     assert str(DownloadError("gone", "https://a.example/b")) == "gone: https://a.example/b"
     assert str(DownloadError("gone")) == "gone"
+    long = DownloadError("gone", f"https://a.example/{'b' * 70_000}")
+    assert str(long) == f"gone: https://a.example/{'b' * (299 - 18)}…"
+    assert len(long.url) > 70_000
 
 
 def test_a_long_detail_is_shortened_in_the_line_and_kept_beside_it() -> None:

@@ -118,7 +118,8 @@ class Limiter:
         for waiter in self._queue:
             if not waiter.done():
                 waiter.set_exception(ClientClosedError(_CLOSED))
-        self._disarm()
+        if self._alarm is not None:
+            self._alarm.cancel()
         await self._idle.wait()
 
     # ---- inside
@@ -168,8 +169,3 @@ class Limiter:
     def _on_alarm(self) -> None:
         self._alarm = None
         self._admit()
-
-    def _disarm(self) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None

@@ -505,10 +505,13 @@ async def test_a_waiter_cancelled_while_the_limiter_drains_is_cancelled() -> Non
 async def test_two_who_drain_both_return() -> None:
     limiter = Limiter(1)
     await limiter.acquire()
+    limiter.hold(60)
+    waiting = await waiting_for(limiter)
     both = [asyncio.create_task(limiter.drain()) for _ in range(2)]
     await settle()
     limiter.release()
     await settle()
     assert [task.done() for task in both] == [True, True]
-    for task in both:
-        task.cancel()
+    await asyncio.gather(*both)
+    with pytest.raises(RuntimeError, match="client was closed"):
+        await waiting

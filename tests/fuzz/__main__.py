@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -85,6 +86,8 @@ def _say(*lines: str) -> None:
 
 
 if __name__ == "__main__":
+    if importlib.util.find_spec("atheris") is None:
+        sys.exit("atheris is missing: pip install --group fuzz, on a system for which there is one")
     name, *rest = sys.argv[1:] or ["60"]
     if name.isdigit():
         sys.exit(campaign(int(name)))

@@ -371,9 +371,14 @@ class PhotaClient:
             yield outcomes
 
     def _fetcher(self, home: Home) -> fetch.Fetcher:
-        settings = self._settings
+        settings, plan = self._settings, home.plan
         source = fetch.Source(
-            settings.base_url, home.plan.proxies.for_url, settings.timeout, settings.max_response_bytes, home.attempts
+            own=settings.base_url,
+            proxy_for=plan.proxies.for_url,
+            timeout=settings.timeout,
+            max_bytes=settings.max_response_bytes,
+            attempts=home.attempts,
+            proxies=plan.proxies.places(),
         )
         return fetch.Fetcher(home.downloads(settings.base_url), source, settings.retry, settings.on_retry)
 

@@ -14,6 +14,7 @@ from yarl import URL
 
 from phota_async.limiter import Limiter
 from phota_async.settings import count_or_none, positive
+from phota_async.transport.addresses import Place, place
 from phota_async.transport.attempts import Attempts
 from phota_async.transport.post import Poster
 from phota_async.transport.proxies import Proxies
@@ -55,7 +56,7 @@ class Home:
         self.poster = Poster(plan.session or self._own(open_session(plan.trace_configs)), self.attempts)
         self._downloads: Session | None = None
         # A proxy may well be a private host; what lies behind it is resolved by the proxy, out of reach of any check.
-        self._own_hosts: set[str] = plan.proxies.hosts()
+        self._own_places: set[Place] = plan.proxies.places()
 
     def downloads(self, own: URL) -> Session:
         """Return the session for signed links; never the injected one, which may carry the account's cookies.
@@ -63,9 +64,9 @@ class Home:
         Args:
             own: The base URL of the client, or of the copy of it, that asks.
         """
-        self._own_hosts.add(own.host or "")
+        self._own_places.add(place(own))
         if self._downloads is None:
-            self._downloads = self._own(open_download_session(self._own_hosts, self.plan.trace_configs))
+            self._downloads = self._own(open_download_session(self._own_places, self.plan.trace_configs))
         return self._downloads
 
     def _own(self, session: Session) -> Session:

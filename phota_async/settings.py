@@ -120,5 +120,6 @@ def proxies(value: str | URL | None, environment: Mapping[str, str]) -> Proxies:
     if value is None:
         return Proxies(environment)
     if not isinstance(value, str | URL):
-        raise ValueError(f"proxy must be a URL, an empty string or None, not {value!r}")
+        # Not the value, which may hold a password.
+        raise ValueError(f"proxy must be a URL, an empty string or None, not {type(value).__name__}")
     return Proxies({"all": str(proxy_url(str(value)))} if str(value) else {}, spares_loopback=False)

@@ -159,7 +159,7 @@ def test_a_default_port_is_the_same_origin() -> None:
 
 
 async def test_the_apis_own_name_may_lead_anywhere() -> None:
-    resolver = PublicResolver({"localhost"})
+    resolver = PublicResolver({("localhost", 443)})
     try:
         assert await resolver.resolve("localhost", 443)
     finally:

@@ -232,7 +232,7 @@ async def test_the_overall_timeout_bounds_a_download(
 # ---- compression, which is not asked for
 
 BOMB = gzip.compress(bytes(2**24))
-COMPRESSED = "compressed, which was not asked for"
+COMPRESSED = "a content encoding, which was not asked for"
 
 
 @pytest.mark.parametrize("coding", ["gzip", "x-gzip", "deflate", "br", "zstd", "GZIP", "odd", "identity, gzip"])

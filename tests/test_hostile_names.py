@@ -119,7 +119,21 @@ async def test_the_own_host_is_followed_by_name_and_no_other_of_its_address(net:
         for other in (f"http://other.example:{server.port}", f"https://other.example:{server.port}"):
             with pytest.raises(DownloadError):
                 await phota.download(f"{other}/a.png")
+        with pytest.raises(DownloadError, match=NOT_PUBLIC):  # what else that machine serves is not the API's
+            await phota.download(f"https://own.example:{server.port + 1}/a.png")
         assert len(server.begun) == 2
+
+
+async def test_a_link_leads_to_no_proxy(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    net.names = {"proxy.example": [["127.0.0.1"]]}
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:9")
+    monkeypatch.setenv("NO_PROXY", "proxy.example")
+    async with PhotaClient(KEY) as phota:
+        with pytest.raises(DownloadError, match="the link leads to a proxy"):
+            await phota.download("https://PROXY.example:9/a.png")
+        with pytest.raises(DownloadError, match=NOT_PUBLIC):
+            await phota.download("https://proxy.example:10/a.png")
+    assert net.tried == []
 
 
 async def test_a_copys_own_host_is_followed_by_name(net: Net) -> None:

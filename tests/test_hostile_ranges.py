@@ -182,6 +182,14 @@ async def test_a_range_that_was_not_asked_for_is_never_sewn_on(
     await run(good(cut(1000, TAG), lying, WHOLE, ranges=("bytes=1000-", None)), caplog, target)
 
 
+async def test_parts_that_once_did_not_fit_are_not_asked_for_again(
+    caplog: pytest.LogCaptureFixture, target: Path | None
+) -> None:
+    again = (cut(1000, TAG), part(1000, {}, body=OTHER), cut(1000, TAG), WHOLE)
+    patient = {"retry": RetryPolicy(initial_wait=0, max_attempts=4)}
+    await run(good(*again, ranges=("bytes=1000-", None, None), options=patient), caplog, target)
+
+
 DATED = {
     "another date": part(1000, {"Last-Modified": LATER}, body=OTHER),
     "another weak tag": part(1000, {"ETag": 'W/"b"', "Last-Modified": DATE}, body=OTHER),

@@ -20,9 +20,9 @@ def test_loopback_is_never_proxied_by_the_environment(host: str) -> None:
     assert Proxies({"http": PROXY}).for_url(URL(f"http://{host}:8321/v1")) is None
 
 
-def test_the_hosts_of_all_proxies_are_known() -> None:
-    found = Proxies({"http": "proxy.example:1", "all": "https://[::1]:2", "https": "socks5://x", "no": "y"}).hosts()
-    assert found == {"proxy.example", "::1"}
+def test_the_places_of_all_proxies_are_known() -> None:
+    found = Proxies({"http": "proxy.example:1", "all": "https://[::1]:2", "https": "socks5://x", "no": "y"}).places()
+    assert found == {("proxy.example", 1), ("::1", 2)}
 
 
 @pytest.mark.parametrize(

@@ -155,6 +155,9 @@ def test_a_bad_proxy_is_refused_without_its_secrets() -> None:
     with pytest.raises(ValueError, match="proxy") as caught:
         PhotaClient("key", proxy=f"socks5://user:{KEY}@h/")
     assert KEY not in shown(caught.value)
+    with pytest.raises(ValueError, match="proxy") as caught:
+        PhotaClient("key", proxy=f"http://user:{KEY}@h/".encode())  # type: ignore[arg-type]  # that is what is refused
+    assert KEY not in shown(caught.value)
 
 
 async def test_a_proxys_password_is_in_no_words(monkeypatch: pytest.MonkeyPatch) -> None:

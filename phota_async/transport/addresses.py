@@ -17,6 +17,8 @@ from aiohttp.resolver import ThreadedResolver
 from yarl import URL
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+Place: TypeAlias = tuple[str, int]
+"""A host and a port."""
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: an IPv4 address in the last 32 bits
 
@@ -77,12 +79,18 @@ def parsed(link: URL | str, base: URL | None = None) -> URL:
     return url if is_whole else URL()
 
 
-def refusal(url: URL, own: URL) -> str | None:
+def place(url: URL) -> Place:
+    """Return where a URL is served."""
+    return (url.host or "").lower(), url.port or 0
+
+
+def refusal(url: URL, own: URL, proxies: Container[Place] = ()) -> str | None:
     """Say why ``url`` must not be fetched, as far as the URL itself tells, or return None.
 
     Args:
         url: The link, or what it redirects to.
         own: The API's base URL.
+        proxies: Where proxies are: no link leads to one, it may be private.
     """
     if url.scheme in {"http", "https"} and (url.scheme, url.host, url.port) == (own.scheme, own.host, own.port):
         return None
@@ -90,6 +98,8 @@ def refusal(url: URL, own: URL) -> str | None:
         return "only https links, or links to the API's own host, are followed"
     if url.user is not None or url.password is not None:
         return "a link with a user name is not followed"
+    if place(url) in proxies:
+        return "the link leads to a proxy"
     # Also an address in other digits, or with the dot that ends a full name, reaches the same place.
     host = unicodedata.normalize("NFKC", url.host).rstrip(".")
     if _is_numeric(host) and not is_public(host):
@@ -115,9 +125,9 @@ class PublicResolver(AbstractResolver):
     it is checked and to another when it is used.
     """
 
-    def __init__(self, own_hosts: Container[str]) -> None:
-        """Let ``own_hosts``, the API's, resolve to anything."""
-        self._own_hosts = own_hosts
+    def __init__(self, own: Container[Place]) -> None:
+        """Let what is ``own``, the API's place and the proxies', resolve to anything."""
+        self._own = own
         # The system's own: aiohttp closes no resolver that was given to it, and this one leaves nothing open.
         self._resolver = ThreadedResolver()
 
@@ -130,7 +140,7 @@ class PublicResolver(AbstractResolver):
             ForbiddenAddressError: One of its addresses is not public.
         """
         found = await self._resolver.resolve(host, port, family)
-        if host.lower() not in self._own_hosts and not all(is_public(one["host"]) for one in found):
+        if (host.lower(), port) not in self._own and not all(is_public(one["host"]) for one in found):
             raise ForbiddenAddressError(f"{host} has an address that is not public")
         return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from http import HTTPStatus
 from typing import Protocol
 
@@ -14,7 +14,7 @@ from yarl import URL
 
 from phota_async import formats
 from phota_async.errors import GONE, DownloadError, without_query
-from phota_async.transport.addresses import ForbiddenAddressError, parsed, refusal
+from phota_async.transport.addresses import ForbiddenAddressError, Place, parsed, refusal
 from phota_async.transport.attempts import Attempts
 from phota_async.transport.border import FOREIGN, SessionClosedError, in_plain_words
 from phota_async.transport.post import USER_AGENT
@@ -55,6 +55,7 @@ class Source:
     timeout: Timeout
     max_bytes: int
     attempts: Attempts
+    proxies: Container[Place]
 
 
 @frozen
@@ -92,6 +93,12 @@ class _Progress:
     total: int | None = None
     end: int | None = None
     version: _Version = _Version()
+    resumes: bool = True
+
+    def distrust(self) -> None:
+        """Begin anew, and ask for no part again: this server's parts cannot be told to fit."""
+        self.restart()
+        self.resumes = False
 
     def restart(self) -> None:
         self.received, self.total, self.end, self.version = 0, None, None, _Version()
@@ -149,7 +156,7 @@ class Download:
         raise failure
 
     async def _follow(self, url: URL, redirects: int) -> None:
-        if reason := refusal(url, self._source.own):
+        if reason := refusal(url, self._source.own, self._source.proxies):
             raise self._failed(reason)
         async with self._session.get(
             url,
@@ -173,7 +180,7 @@ class Download:
     def _headers(self) -> dict[str, str]:
         headers: dict[str, str] = {hdrs.ACCEPT_ENCODING: "identity", hdrs.USER_AGENT: USER_AGENT}
         progress = self._progress
-        if progress.received and progress.total and progress.version.validator:
+        if progress.resumes and progress.received and progress.total and progress.version.validator:
             headers[hdrs.RANGE] = f"bytes={progress.received}-"
             # Without it a changed file would be sewn to the beginning of the old one.
             headers[hdrs.IF_RANGE] = progress.version.validator
@@ -203,14 +210,14 @@ class Download:
         status, progress = response.status, self._progress
         if status == HTTPStatus.PARTIAL_CONTENT:
             if not progress.received or not progress.goes_on(response):
-                progress.restart()
+                progress.distrust()
                 raise self._interrupted("the server answered with another range than was asked for", status)
             return
         progress.restart()
         if status != HTTPStatus.OK:
             raise self._refused(status)
         if _is_compressed(response):
-            raise self._failed("the server's answer is compressed, which was not asked for", status)
+            raise self._failed("the server's answer has a content encoding, which was not asked for", status)
         chunked = _is_chunked(response)
         progress.total = None if chunked else response.content_length
         progress.version = _Version.of(response)
@@ -235,7 +242,7 @@ class Download:
             raise self._failed("what the link holds is no image", response.status)
         length = progress.received + len(data)
         if progress.end is not None and length > progress.end:
-            progress.restart()
+            progress.distrust()
             raise self._interrupted("the server sent another range than it said", response.status)
         if length > self._source.max_bytes:
             raise self._failed(f"it is longer than max_response_bytes ({self._source.max_bytes})", response.status)

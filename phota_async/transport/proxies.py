@@ -13,6 +13,8 @@ from contextlib import suppress
 from attrs import field, frozen
 from yarl import URL
 
+from phota_async.transport.addresses import Place, place
+
 
 def is_loopback(host: str) -> bool:
     """Whether a host is this machine by name or address."""
@@ -50,12 +52,12 @@ class Proxies:
     by_scheme: Mapping[str, str] = field(factory=dict[str, str], repr=False)
     spares_loopback: bool = True
 
-    def hosts(self) -> set[str]:
-        """Return the hosts of all proxies."""
-        found: set[str] = set()
+    def places(self) -> set[Place]:
+        """Return where all proxies are."""
+        found: set[Place] = set()
         for scheme in self.by_scheme.keys() - {"no"}:
             with suppress(ValueError):
-                found.add(proxy_url(self.by_scheme[scheme]).host or "")
+                found.add(place(proxy_url(self.by_scheme[scheme])))
         return found
 
     def for_url(self, url: URL) -> URL | None:

@@ -11,7 +11,7 @@ from aiohttp import ClientSession as Session
 from aiohttp import TraceConfig
 from attrs import Attribute, field, frozen
 
-from phota_async.transport.addresses import PublicResolver
+from phota_async.transport.addresses import Place, PublicResolver
 from phota_async.transport.border import ConnectionLostError, in_plain_words
 
 __all__ = [
@@ -83,9 +83,9 @@ def open_session(trace_configs: Sequence[TraceConfig]) -> Session:
     return _session(connector, trace_configs)
 
 
-def open_download_session(own_hosts: Container[str], trace_configs: Sequence[TraceConfig]) -> Session:
-    """Open the session for signed links, which connects to public addresses and to ``own_hosts`` only."""
-    connector = aiohttp.TCPConnector(limit=0, force_close=True, resolver=PublicResolver(own_hosts))
+def open_download_session(own: Container[Place], trace_configs: Sequence[TraceConfig]) -> Session:
+    """Open the session for signed links, which connects to public addresses and to what is ``own`` only."""
+    connector = aiohttp.TCPConnector(limit=0, force_close=True, resolver=PublicResolver(own))
     return _session(connector, trace_configs, made_once)
 
 

@@ -101,7 +101,7 @@ class Call:
 
     async def _pause(self, seconds: float) -> None:
         with self.gate.waiting():
-            await asyncio.sleep(seconds)
+            await self.means.limiter.pause(seconds)
 
     @property
     def _in_flight(self) -> bool:

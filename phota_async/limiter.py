@@ -12,6 +12,7 @@ wait in the order in which they came.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 from attrs import frozen
 
@@ -58,7 +59,7 @@ class Limiter:
         self._unrefused = 0.0  # widths' worths of successes beyond that, since then
         self._held_until = float("-inf")
         self._alarm: asyncio.TimerHandle | None = None
-        self._closed = False
+        self._closed = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -77,8 +78,7 @@ class Limiter:
             OverloadedError: ``max_queue`` calls already wait.
             ClientClosedError: The client was closed meanwhile.
         """
-        if self._closed:
-            raise ClientClosedError(_CLOSED)
+        self._check_open()
         if self._queue or not self._has_room():
             await self._wait(bounded=bounded)
         else:
@@ -112,9 +112,20 @@ class Limiter:
         """Let nothing new start for that long."""
         self._held_until = max(self._held_until, self._loop.time() + seconds)
 
+    async def pause(self, seconds: float) -> None:
+        """Wait between two attempts.
+
+        Raises:
+            ClientClosedError: The client was closed meanwhile.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._closed.wait()
+        self._check_open()
+
     async def drain(self) -> None:
         """Send those who wait away, and return when all that is in flight has landed."""
-        self._closed = True
+        self._closed.set()
         for waiter in self._queue:
             if not waiter.done():
                 waiter.set_exception(ClientClosedError(_CLOSED))
@@ -123,6 +134,10 @@ class Limiter:
         await self._idle.wait()
 
     # ---- inside
+
+    def _check_open(self) -> None:
+        if self._closed.is_set():
+            raise ClientClosedError(_CLOSED)
 
     def _widened(self) -> float:
         if self.width < self._borne:

@@ -668,7 +668,7 @@ async def test_closing_sends_away_the_calls_that_wait() -> None:
 
 async def test_closing_while_a_call_pauses_ends_it_with_what_it_had_met() -> None:
     paused = asyncio.Event()
-    retry = RetryPolicy(initial_wait=0.2)
+    retry = RetryPolicy(initial_wait=1e9, max_wait=1e9)  # the draw is hardly ever short
     async with leaving_nothing_behind(), RawServer(answering(answer(b"{}", 500)), good) as server:
         phota = PhotaClient(KEY, base_url=server.url, retry=retry, on_retry=lambda _: paused.set())
         call = asyncio.create_task(phota.enhance(PHOTO))

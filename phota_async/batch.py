@@ -37,9 +37,10 @@ async def stream(
     gate = gate or Gate()
     send, receive = anyio.create_memory_object_stream[Outcome](0)
     # A task of its own rather than a task group around the yield: an error of the caller's block stays what it is.
-    running = asyncio.create_task(_Batch(photos, enhance, send, gate).run(workers))
+    untaken: dict[int, Outcome] = {}
+    running = asyncio.create_task(_Batch(photos, enhance, send, gate, untaken).run(workers))
     try:
-        yield Outcomes(receive, gate)
+        yield Outcomes(receive, gate, untaken)
     finally:
         running.cancel()
         receive.close()
@@ -47,6 +48,7 @@ async def stream(
             await ended(running)
         finally:
             send.close()  # a task that is cancelled before its first step closes nothing itself
+            _tell_lost(untaken.values())
         bug = None if running.cancelled() else running.exception()
     if bug is not None:
         raise bug
@@ -60,8 +62,7 @@ async def gather(photos: Photos, enhance: Enhance, workers: int, gate: Gate | No
             async for outcome in outcomes:
                 gathered.append(outcome)  # noqa: PERF401  (a comprehension loses what it has when it is cancelled)
     except asyncio.CancelledError:
-        for outcome in gathered:
-            _lost(outcome)
+        _tell_lost(gathered)
         raise
     gathered.sort(key=lambda outcome: outcome.index)
     return BatchResult(tuple(gathered))
@@ -140,10 +141,11 @@ class Gate:
 class Outcomes(ObjectReceiveStream[Outcome]):
     """The outcomes of a batch as they complete: iterate over it, or `receive` one."""
 
-    def __init__(self, receive: MemoryObjectReceiveStream[Outcome], gate: Gate) -> None:
-        """Read from ``receive``."""
+    def __init__(self, receive: MemoryObjectReceiveStream[Outcome], gate: Gate, untaken: dict[int, Outcome]) -> None:
+        """Read from ``receive``; what is read is ``untaken`` no more."""
         self._receive = receive
         self._gate = gate
+        self._untaken = untaken
 
     async def receive(self) -> Outcome:
         """Return the next one.
@@ -151,7 +153,10 @@ class Outcomes(ObjectReceiveStream[Outcome]):
         Raises:
             anyio.EndOfStream: That was all.
         """
-        return await self._receive.receive()
+        outcome = await self._receive.receive()
+        # Only now: what was sent to a reader that is cancelled in the same turn of the loop never comes out here.
+        del self._untaken[outcome.index]
+        return outcome
 
     async def aclose(self) -> None:
         """Read no more; what is in flight still lands."""
@@ -163,7 +168,14 @@ class Outcomes(ObjectReceiveStream[Outcome]):
 
 
 class _Batch:
-    def __init__(self, photos: Photos, enhance: Enhance, send: MemoryObjectSendStream[Outcome], gate: Gate) -> None:
+    def __init__(
+        self,
+        photos: Photos,
+        enhance: Enhance,
+        send: MemoryObjectSendStream[Outcome],
+        gate: Gate,
+        untaken: dict[int, Outcome],
+    ) -> None:
         self._photos = photos
         self._enhance = enhance
         self._send = send
@@ -171,6 +183,7 @@ class _Batch:
         self._taken = 0
         self._ended = False
         self._gate = gate
+        self._untaken = untaken
 
     async def run(self, workers: int) -> None:
         async with self._send, AsyncExitStack() as stack:
@@ -182,14 +195,11 @@ class _Batch:
     async def _work(self, photos: AsyncIterator[Any]) -> None:
         while (taken := await self._take(photos)) is not None:
             outcome = taken if isinstance(taken, Outcome) else await self._outcome(*taken)
+            self._untaken[outcome.index] = outcome
             try:
                 await self._send.send(outcome)
             except anyio.BrokenResourceError:  # the reader closed its end
                 self._ended = True
-                _lost(outcome)
-            except asyncio.CancelledError:
-                _lost(outcome)
-                raise
 
     async def _take(self, photos: AsyncIterator[Any]) -> tuple[int, Any] | Outcome | None:
         async with self._taking:
@@ -225,11 +235,12 @@ class _Batch:
             return Outcome(index, photo, error=error)
 
 
-def _lost(outcome: Outcome) -> None:
+def _tell_lost(outcomes: Iterable[Outcome]) -> None:
     # Who leaves pays all the same; the request id is what the service can be asked about.
-    if outcome.result is not None:
-        request = outcome.result.request_id
-        logger.warning("photo %d of a batch was enhanced (request %s), and nobody took it", outcome.index, request)
+    for outcome in outcomes:
+        if outcome.result is not None:
+            request = outcome.result.request_id
+            logger.warning("photo %d of a batch was enhanced (request %s), and nobody took it", outcome.index, request)
 
 
 def _broken_source(index: int, error: Exception) -> Outcome:

@@ -111,6 +111,75 @@ def facts(error: PhotaError) -> dict[str, Any]:
     return {name: getattr(error, name) for name in names if hasattr(error, name)}
 
 
+def test_an_error_holds_what_it_was_given_and_nothing_else() -> None:
+    assert facts(OutcomeUnknownError("o", "r-1", IMAGES)) == {
+        "maybe_charged": True,
+        "attempts": 0,
+        "request_id": "r-1",
+        "images": IMAGES,
+        "args": ("o", "r-1", IMAGES),
+    }
+    assert facts(ResponseFormatError("f", "r-2", IMAGES)) == {
+        "maybe_charged": True,
+        "attempts": 0,
+        "request_id": "r-2",
+        "images": IMAGES,
+        "args": ("f", "r-2", IMAGES),
+    }
+    late = {"attempts": 0, "request_id": None, "args": ("d",)}
+    assert facts(DeadlineExceededError("d", True, IMAGES)) == {  # noqa: FBT003
+        "maybe_charged": True,
+        "outcome_unknown": True,
+        "images": IMAGES,
+        **late,
+    }
+    assert facts(DeadlineExceededError("d")) == {
+        "maybe_charged": False,
+        "outcome_unknown": False,
+        "images": (),
+        **late,
+    }
+    gone = {"maybe_charged": False, "attempts": 0, "request_id": None}
+    assert facts(DownloadError("gone", "https://a.example/i", 403, True)) == {  # noqa: FBT003
+        **gone,
+        "url": "https://a.example/i",
+        "status": 403,
+        "transient": True,
+        "args": ("gone", "https://a.example/i", 403, True),
+    }
+    assert facts(DownloadError("gone")) == {
+        **gone,
+        "url": "",
+        "status": None,
+        "transient": False,
+        "args": ("gone", "", None, False),
+    }
+
+
+@pytest.mark.parametrize(("kind", "status"), [(APIError, 418), (UnprocessableError, 422), (ServerError, 503)])
+def test_an_answers_error_holds_what_it_was_given_and_nothing_else(kind: type[APIError], status: int) -> None:
+    given: dict[str, Any] = {
+        "status": status,
+        "code": "C",
+        "detail": "words",
+        "request_id": "r-3",
+        "retry_after": 1.5,
+        "body": b"body",
+    }
+    issues: dict[str, Any] = {"errors": ISSUES} if kind is UnprocessableError else {}
+    held = {"maybe_charged": False, "attempts": 0, **given, **issues}
+    assert facts(kind(*given.values(), *issues.values())) == {**held, "args": (*given.values(), *issues.values())}
+    nothing: dict[str, Any] = {"code": None, "detail": None, "request_id": None, "retry_after": None, "body": b""}
+    empty = dict.fromkeys(issues, ())
+    bare = {"maybe_charged": False, "attempts": 0, "status": status, **nothing, **empty}
+    assert facts(kind(status)) == {**bare, "args": (status, *nothing.values(), *empty.values())}
+
+
+@pytest.mark.parametrize(("length", "shown"), [(300, "b" * 300), (301, f"{'b' * 299}…"), (302, f"{'b' * 299}…")])
+def test_words_are_shown_up_to_a_bound(length: int, shown: str) -> None:
+    assert str(BadRequestError(400, None, "b" * length)) == f"400 - the service refused the request: {shown}"
+
+
 def test_the_tree_is_as_drawn() -> None:
     assert {kind: kind.__bases__ for kind in PARENTS} == PARENTS
     public = {getattr(phota_async, name) for name in phota_async.__all__}
@@ -148,6 +217,7 @@ def test_the_line_tells_what_a_reader_wants_to_know() -> None:
     assert repr(error) == f"ServiceUnavailableError({str(error)!r})"
     assert str(APIError(418)) == "418 - the service refused the request"
     assert str(PhotaError()) == "PhotaError"
+    assert str(PhotaError("p")) == "p"
     assert str(DownloadError("gone", "https://a.example/b")) == "gone: https://a.example/b"
     assert str(DownloadError("gone")) == "gone"
     long = DownloadError("gone", f"https://a.example/{'b' * 70_000}")
@@ -222,6 +292,7 @@ def test_account_errors_are_those_that_stop_a_batch() -> None:
     [
         ("https://a.example/b/c.png?signature=s#f", "https://a.example/b/c.png"),
         ("https://a.example/#secret", "https://a.example/"),
+        ("https://a.example/b?c=1?d#e?f", "https://a.example/b"),
         ("https://user:pass@a.example/b?c", "https://a.example/b"),
         ("HTTP://user@a.example", "HTTP://a.example"),
         ("//user@a.example/b", "//a.example/b"),

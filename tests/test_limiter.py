@@ -15,7 +15,7 @@ from attrs import define, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from phota_async.errors import OverloadedError
+from phota_async.errors import ClientClosedError, OverloadedError
 from phota_async.limiter import CUT, Limiter, Slot
 
 FUZZ = settings(derandomize=True, deadline=None, max_examples=150)
@@ -515,3 +515,25 @@ async def test_two_who_drain_both_return() -> None:
     await asyncio.gather(*both)
     with pytest.raises(RuntimeError, match="client was closed"):
         await waiting
+
+
+# ---- pauses
+
+
+async def test_a_pause_takes_the_time_it_was_asked_for() -> None:
+    limiter, begun = Limiter(1), now()
+    await limiter.pause(7)
+    assert now() == pytest.approx(begun + 7)
+    await limiter.pause(0)
+    assert now() == pytest.approx(begun + 7)
+
+
+async def test_a_drain_ends_a_pause_at_once_and_no_other_begins() -> None:
+    limiter, begun = Limiter(1), now()
+    pausing = asyncio.create_task(limiter.pause(1e6))
+    await settle()
+    await limiter.drain()
+    for pause in (pausing, limiter.pause(5)):
+        with pytest.raises(ClientClosedError, match="the client was closed"):
+            await pause
+    assert now() == begun

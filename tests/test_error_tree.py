@@ -212,6 +212,10 @@ def test_every_error_is_one_readable_line(error: PhotaError) -> None:
 def test_the_line_tells_what_a_reader_wants_to_know() -> None:
     error = ServiceUnavailableError(503, "OVERLOADED", "try\n  again", "r-9", 2.0)
     assert str(error) == "503 OVERLOADED - the service is unavailable: try again (request r-9)"
+    error.attempts = 1
+    assert str(error).endswith("(request r-9)")
+    error.attempts = 2
+    assert str(error).endswith("(request r-9, after 2 attempts)")
     error.attempts, error.maybe_charged = 4, True
     assert str(error).endswith("(request r-9, after 4 attempts, may have been charged)")
     assert repr(error) == f"ServiceUnavailableError({str(error)!r})"

@@ -149,8 +149,9 @@ def test_what_a_422_complains_about_is_told() -> None:
         {"loc": ["body", "profile_ids", 0], "msg": "no string", "type": "string_type"},
         {"msg": "bare"},
     ]
-    error = api_error(422, body(detail=detail), request_id=None)
+    error = api_error(422, body(detail=detail, code="INVALID"), request_id=None, retry_after=["5"])
     assert isinstance(error, UnprocessableError)
+    assert (error.code, error.retry_after) == ("INVALID", 5.0)
     assert error.errors == (
         ValidationIssue(("body", "num_output_images"), "too many", "less_than_equal"),
         ValidationIssue(("body", "profile_ids", 0), "no string", "string_type"),

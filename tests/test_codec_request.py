@@ -106,7 +106,9 @@ async def test_every_option_is_sent() -> None:
     options = EnhanceOptions(
         prompt="soften", profile_ids=["a", "b"], num_output_images=4, output_format="jpg", response_mode="urls"
     )
-    fields = await read_back(RequestBody.of(Plain(b"abc"), options))
+    body = RequestBody.of(Plain(b"abc"), options)
+    assert b" " not in b"".join(await written(body))
+    fields = await read_back(body)
     assert fields == {
         "image": "YWJj",
         "prompt": "soften",

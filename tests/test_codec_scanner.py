@@ -25,6 +25,7 @@ class Recorder:
         self.keys: list[tuple[str, int]] = []
         self.begun: list[int] = []
         self.events = 0
+        self.longest = 0
 
     def on_key(self, name: str, depth: int) -> None:
         self.events += 1
@@ -42,6 +43,7 @@ class Recorder:
 
     def on_text(self, text: bytes) -> None:
         self.strings[-1] += text
+        self.longest = max(self.longest, len(text))
 
     def on_scalar(self, depth: int) -> None:
         self.events += 1
@@ -181,6 +183,23 @@ def test_a_long_number_is_a_number(digits: int) -> None:
     assert accepts([b'{"a":', number[:7], number[7:], b"}"])
 
 
+@pytest.mark.parametrize("end", [b".5", b"e5", b".5e-5"])
+@pytest.mark.parametrize("digits", [1021, 1022, 1023, 1024])
+def test_a_number_may_go_on_beyond_what_is_checked_of_it(digits: int, end: bytes) -> None:
+    assert accepts([b"9" * digits + end])
+
+
+@pytest.mark.parametrize("end", [b"x", b"e", b".", b"-"])
+@pytest.mark.parametrize("digits", [1, 1022, 1023])
+def test_a_number_with_a_wrong_end_is_none(digits: int, end: bytes) -> None:
+    assert not accepts([b"9" * digits + end])
+    assert not accepts([b"[", b"9" * digits, end, b"]"])
+
+
+def test_a_long_number_with_a_letter_in_it_is_none() -> None:
+    assert not accepts([b"9" * 1024 + b"x"])
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -285,6 +304,7 @@ def test_a_long_string_full_of_escapes_is_told_in_spans() -> None:
     recorder = Recorder()
     walk(Scanner(recorder), [f'["{text}"]'.encode()])
     assert recorder.strings == [b"a/A" * 50_000]
+    assert recorder.longest <= 64 * 1024
 
 
 @FUZZ
@@ -305,17 +325,23 @@ def test_keys_are_told_with_their_depth_and_long_ones_by_their_beginning() -> No
     assert long[0].startswith("k" * 256)
 
 
+def test_a_key_that_is_no_text_is_walked() -> None:
+    recorder = Recorder()
+    walk(Scanner(recorder), [b'{"\xff":{"\\ud800":1}}'])
+    assert [depth for _, depth in recorder.keys] == [1, 2]
+
+
 def test_a_hundred_thousand_open_brackets_are_walked() -> None:
     for opening, closing in ((b"[", b"]"), (b'{"a":', b"}")):
         assert accepts([opening * 100_000 + b"1" + closing * 100_000])
 
 
 def test_more_open_brackets_than_the_bound_are_refused() -> None:
-    scanner, data = Scanner(Recorder()), b"[" * TOKENS_A_TURN
-    for _ in range(MAX_DEPTH // TOKENS_A_TURN):
-        scanner.feed(data)
-    with pytest.raises(NotJsonError, match="too many open brackets"):
-        scanner.feed(data)
+    scanner, left = Scanner(Recorder()), MAX_DEPTH
+    while left:
+        left -= scanner.feed(b"[" * min(left, TOKENS_A_TURN))
+    with pytest.raises(NotJsonError, match=f"^too many open brackets near byte {MAX_DEPTH}$"):
+        scanner.feed(b"[")
 
 
 @pytest.mark.parametrize("data", [b"[" + b"1," * 10_000, b"[" * 10_000, b"[" + b'"\\n",' * 10_000])
@@ -328,6 +354,13 @@ def test_one_feed_takes_a_bounded_number_of_tokens(data: bytes) -> None:
         assert taken > 0
         assert recorder.events - before <= TOKENS_A_TURN
         data = data[taken:]
+
+
+def test_a_feed_stops_only_where_its_tokens_are_used_up() -> None:
+    scanner = Scanner(Recorder())
+    scanner.feed(b"[")
+    assert scanner.feed(b"[" * TOKENS_A_TURN) == TOKENS_A_TURN
+    assert scanner.feed(b"[" * (TOKENS_A_TURN + 1)) == TOKENS_A_TURN
 
 
 @pytest.mark.parametrize("document", [b"[1]", b' {"a":1}', b"7", b'"x"'])

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path, PurePath
 
@@ -126,8 +127,10 @@ def test_whoever_asks_whether_a_run_is_there_keeps_none_from_beginning(tmp_path:
 
 def test_closing_twice_is_harmless(tmp_path: Path) -> None:
     journal = Journal.open(tmp_path)
+    assert not journal.is_closed
     journal.close()
     journal.close()
+    assert journal.is_closed
     with pytest.raises(sqlite3.ProgrammingError):
         journal.ask(items.any_answered)
 
@@ -141,7 +144,7 @@ def test_a_journal_is_read_beside_its_writer(tmp_path: Path) -> None:
             assert state(reader) == "answered"
             with pytest.raises(OSError, match="journal cannot be used") as caught:
                 reader.write([items.sent(KEY, A)])
-        assert caught.value.errno == errno.EROFS
+        assert (caught.value.errno, caught.value.filename) == (errno.EROFS, str(tmp_path / NAME))
     # The reader was there when the writer left: the next one tidies up.
     Journal.open(tmp_path).close()
     assert sorted(path.name for path in tmp_path.iterdir()) == [NAME, LOCK_NAME]
@@ -233,8 +236,10 @@ def test_another_programs_database_is_told_and_left_as_it_is(tmp_path: Path) -> 
     connection.close()
     before = (tmp_path / NAME).read_bytes()
     for use in (Journal.open, Journal.reading, Journal.scratch):
-        with pytest.raises(JournalError, match="it is not a journal of phota_async"):
+        with pytest.raises(JournalError) as caught:
             use(tmp_path)
+        expected = f"the journal {tmp_path / NAME} cannot be read (it is not a journal of phota_async). The images are"
+        assert str(caught.value).startswith(expected)
     assert (tmp_path / NAME).read_bytes() == before
 
 
@@ -245,8 +250,10 @@ def test_a_newer_version_is_told_and_left_as_it_is(tmp_path: Path) -> None:
     connection.close()
     before = path.read_bytes()
     for use in (Journal.open, Journal.reading, Journal.scratch):
-        with pytest.raises(JournalError, match="written by a newer phota_async; upgrade"):
+        with pytest.raises(JournalError) as caught:
             use(tmp_path)
+        expected = f"the journal {path} was written by a newer phota_async; upgrade, or choose another folder"
+        assert str(caught.value) == expected
     assert path.read_bytes() == before
 
 
@@ -284,20 +291,23 @@ def test_what_only_a_check_finds_is_damage(tmp_path: Path) -> None:
     content[39] ^= 1  # how many pages are free (https://sqlite.org/fileformat2.html, 1.3)
     path.write_bytes(content)
     for use in (Journal.open, Journal.reading, Journal.scratch):
-        with pytest.raises(JournalError, match=r"(?s)cannot be read .*freelist"):
+        with pytest.raises(JournalError, match=r"(?s)cannot be read .*freelist") as caught:
             use(tmp_path)
+        assert str(caught.value).startswith(f"the journal {path} cannot be read (")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege")
-@pytest.mark.parametrize("end", ["", "-lock", "-wal", "-shm", "-journal"])
+@pytest.mark.parametrize("end", ["", "-lock", "-open", "-wal", "-shm", "-journal"])
 def test_a_journal_is_not_written_through_a_link(tmp_path: Path, end: str) -> None:
     aim = tmp_path / "aim"
     aim.write_bytes(b"")
     folder = tmp_path / "out"
     folder.mkdir()
     (folder / f"{NAME}{end}").symlink_to(aim)
-    with pytest.raises(JournalError, match="is a link, and nothing is written through one"):
+    with pytest.raises(JournalError) as caught:
         Journal.open(folder)
+    expected = f"{folder / NAME}{end} is a link, and nothing is written through one; remove it and run again"
+    assert str(caught.value) == expected
     assert aim.read_bytes() == b""
 
 
@@ -307,8 +317,15 @@ def test_text_that_is_none_is_damage(tmp_path: Path) -> None:
     connection.execute("UPDATE items SET reason = CAST(x'ff' AS TEXT)")
     connection.commit()
     connection.close()
-    with Journal.open(tmp_path) as journal, pytest.raises(JournalError, match="cannot be read"):
+    with Journal.open(tmp_path) as journal, pytest.raises(JournalError) as caught:
         known(journal)
+    message = str(caught.value)
+    assert message.startswith(f"the journal {path} cannot be read (")
+    assert "'reason'" in message  # as SQLite tells it
+    assert message.endswith(
+        "). The images are untouched. To go on, move it away and run again: a photo whose image is there already is"
+        " skipped; what was paid for and not fetched is not known any more"
+    )
 
 
 def test_a_log_of_a_journal_that_was_moved_away_is_not_worked_into_the_next(tmp_path: Path) -> None:
@@ -334,13 +351,6 @@ def test_a_journal_that_was_removed_takes_no_more(tmp_path: Path, journal: Journ
     with pytest.raises(FileNotFoundError):
         journal.write([items.sent(KEY, A)])
     assert not (tmp_path / NAME).exists()
-
-
-def test_a_journal_that_was_replaced_takes_no_more(tmp_path: Path, journal: Journal) -> None:
-    shutil.copy(tmp_path / NAME, tmp_path / "copy")
-    (tmp_path / "copy").replace(tmp_path / NAME)
-    with pytest.raises(FileNotFoundError, match="was replaced while a run wrote to it"):
-        journal.write([items.sent(KEY, A)])
 
 
 def test_a_folder_that_was_removed_takes_no_more_and_comes_not_back(tmp_path: Path) -> None:
@@ -422,6 +432,7 @@ def test_an_answer_without_links_is_lost_until_its_images_are_written(journal: J
     answer = Answer(links=(), request_id="id", cost_usd=0.12, run=1)
     (item,) = journal.write([items.answered(KEY, A, answer)])
     assert (item.state, item.reason, item.kind, item.download_urls) == ("unknown", NO_LINKS, "DownloadError", ())
+    assert not item.links_seemed_dead
     journal.write([names.place(claim(), [PurePath("a.png")])])
     assert known(journal) == item._replace(state="done", reason=None, kind=None, at=known(journal).at)  # type: ignore[union-attr]
 
@@ -506,6 +517,17 @@ def test_doubt_and_loss_are_told_with_their_facts(journal: Journal) -> None:
     assert found is not None
     assert (found.state, found.reason, found.kind, found.request_id) == ("unknown", "gone", "DownloadError", "id")
     assert (found.download_urls, found.cost_usd) == (ANSWER.links, 0.12)
+
+
+def test_half_a_character_in_a_request_id_is_told_as_a_question_mark(journal: Journal) -> None:
+    for entry in (
+        items.failed(KEY, A, "why", "APIError", "id-\ud83d"),
+        items.unknown(KEY, "why", "GatewayError", "id-\ud83d"),
+    ):
+        journal.write([entry])
+        found = known(journal)
+        assert found is not None
+        assert found.request_id == "id-?"
 
 
 def test_what_was_paid_before_stays_counted(journal: Journal) -> None:
@@ -617,8 +639,9 @@ def test_a_log_that_is_gone_is_told(tmp_path: Path, log: bytes | None) -> None:
     if log is not None:
         (left / f"{NAME}-wal").write_bytes(log)
     for look in (Journal.open, Journal.reading, Journal.scratch):
-        with pytest.raises(JournalError, match="run again with retry_unknown to go on without it"):
+        with pytest.raises(JournalError, match="run again with retry_unknown to go on without it") as caught:
             look(left)
+        assert str(caught.value).startswith(f"the log {left / NAME}-wal of a run that was killed is gone or damaged")
     with Journal.open(left, without_log=True) as journal:
         assert not journal.ask(items.any_answered)
     with Journal.open(left):
@@ -648,6 +671,8 @@ def test_a_stand_in_and_the_service_do_not_share_a_folder(journal: Journal) -> N
     with pytest.raises(JournalError, match="made by the service, and this run uses a local stand-in"):
         _begun(journal, stand_in=True)
     assert _begun(journal, overwrite=True).since == 2
+    # What the other one made is not done, although both overwrote and neither came to its end.
+    assert _begun(journal, stand_in=True, overwrite=True).since == 4
 
 
 # ---- looking into it
@@ -655,15 +680,18 @@ def test_a_stand_in_and_the_service_do_not_share_a_folder(journal: Journal) -> N
 
 def test_where_a_folder_stands(tmp_path: Path, journal: Journal) -> None:
     keys = {name: Key(name.encode() * 8, 1) for name in ("done", "answered", "failed", "unknown", "sent")}
-    sources = {name: f"/photos/{name}.jpg".encode() for name in (*keys, "new", "unusable", "copy")}
+    others = ("new", "hashed", "unusable", "copy", "twin")
+    sources = {name: f"/photos/{name}.jpg".encode() for name in (*keys, *others)}
     begin(journal, *sources.values(), stand_in=True)
-    hashes = {**{name: key.sha256 for name, key in keys.items()}, "copy": keys["done"].sha256}
+    hashes = {name: key.sha256 for name, key in keys.items()}
+    hashes |= {"copy": hashes["done"], "twin": hashes["done"], "hashed": b"hash"}
     journal.write([walks.identified(sources[name], 5, 7, sha256) for name, sha256 in hashes.items()])
     journal.write([items.sent(key, sources[name]) for name, key in keys.items()])
     journal.write(
         [
             items.answered(keys["done"], sources["done"], ANSWER),
             names.place(claim(sources["done"], key=keys["done"]), [PurePath("x/done.png")]),
+            names.place(claim(sources["twin"], key=keys["done"]), [PurePath("twin.png")]),
             items.answered(keys["answered"], sources["answered"], ANSWER),
             items.failed(keys["failed"], sources["failed"], "refused", "APIError", "id"),
             items.unknown(keys["unknown"], "dropped", "OutcomeUnknownError", None),
@@ -671,13 +699,15 @@ def test_where_a_folder_stands(tmp_path: Path, journal: Journal) -> None:
         ]
     )
     found = views.status(tmp_path)
-    assert (found.enhanced, found.answered, found.failed, found.unknown, found.not_attempted) == (2, 1, 2, 1, 2)
+    assert (found.enhanced, found.answered, found.failed, found.unknown, found.not_attempted) == (3, 1, 2, 1, 3)
     assert (found.spent_usd, found.running, found.ended, found.stand_in) == (0.24, True, None, True)
     by_name = {record.source.stem: record for record in views.records(tmp_path)}
     assert by_name["sent"].state == "not_attempted"
+    done = journal.ask(items.item(keys["done"]))
+    assert done is not None
     journal.close()
     found = views.status(tmp_path)
-    assert (found.unknown, found.not_attempted, found.running) == (2, 1, False)
+    assert (found.unknown, found.not_attempted, found.running) == (2, 2, False)
     by_name = {record.source.stem: record for record in views.records(tmp_path)}
     assert by_name["done"] == PhotoRecord(
         source=Path("/photos/done.jpg"),
@@ -686,20 +716,37 @@ def test_where_a_folder_stands(tmp_path: Path, journal: Journal) -> None:
         outputs=(tmp_path / "x" / "done.png",),
         request_id="id",
         cost_usd=0.12,
-        at=by_name["done"].at,
+        at=done.at,
     )
     assert by_name["copy"].outputs == by_name["done"].outputs
+    assert by_name["twin"].outputs == (tmp_path / "twin.png",)
     assert {name: (record.state, record.reason) for name, record in by_name.items()} == {
         "done": ("enhanced", None),
         "copy": ("enhanced", None),
+        "twin": ("enhanced", None),
         "answered": ("answered", None),
         "failed": ("failed", "refused"),
         "unknown": ("unknown", "dropped"),
         "sent": ("unknown", DEAD_RUN),
         "new": ("not_attempted", None),
+        "hashed": ("not_attempted", None),
         "unusable": ("failed", "no photo"),
     }
-    assert by_name["new"].at is None
+    assert (by_name["new"].at, by_name["new"].cost_usd) == (None, 0.0)
+
+
+def test_when_the_last_run_began_and_how_it_ended(tmp_path: Path, journal: Journal) -> None:
+    before = time.time()
+    begin(journal, A)
+    run = begin(journal, A)
+    found = views.status(tmp_path)
+    assert (found.begun, found.ended, found.message) == (run.begun, None, None)
+    journal.write([runs.ended(run, complete=False, message="stopped: why")])
+    found = views.status(tmp_path)
+    assert found.begun is not None
+    assert found.ended is not None
+    assert before <= found.begun <= found.ended <= time.time()
+    assert found.message == "stopped: why"
 
 
 def test_a_journal_in_which_nothing_was_run(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path, PurePath
 
-from phota_async.journal import Claim, Journal, Key, Occupied, Reserved, names, photos
+from phota_async.journal import Claim, Journal, Key, Occupied, Reserved, names, photos, runs
 
 KEY = Key(b"k" * 32, 1)
 
@@ -94,6 +94,17 @@ def test_a_free_name_is_one_that_is_neither_given_nor_taken(tmp_path: Path) -> N
         assert name == PurePath("sub/a-4.png")
         (name,) = journal.write([names.free_name(tmp_path, one, name)])
         assert name == PurePath("sub/a-4-2.png")
+
+
+def test_a_free_name_is_that_of_a_file_yet_to_be_written(tmp_path: Path) -> None:
+    one = claim("sub/a.jpg")
+    with Journal.open(tmp_path) as journal:
+        (run,) = journal.write([runs.begun(1, overwrite=False, stand_in=False)])
+        journal.write([names.place(one, [PurePath("sub/a.png")]), runs.ended(run, complete=True, message=None)])
+        assert journal.ask(photos.folders_of_unfinished) == {b""}
+        journal.write([names.free_name(tmp_path, one, PurePath("sub/a.png"))])
+        assert journal.ask(photos.files_of(one.source, KEY)) == [b"sub/a.png"]
+        assert journal.ask(photos.folders_of_unfinished) == {b"", b"sub"}
 
 
 def test_what_is_placed_is_what_a_source_has(tmp_path: Path) -> None:

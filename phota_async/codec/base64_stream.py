@@ -53,7 +53,7 @@ class Base64Stream:
             # RFC 4648, section 3.2, allows padding to be left out where the length is known.
             self.note = self.note or "base64 without its padding"
             self._pending += b"=" * (-len(self._pending) % 4)
-        if self.problem is None and self._pending:
+        if self.problem is None:
             self._decode(len(self._pending))
         self.data = self._decoded.take()
         if self.problem is None and not self.data:
@@ -86,7 +86,7 @@ class Base64Stream:
         if self._is_uri():
             comma = text.find(b",", 0, _PREFIX_BYTES)
             # Of other characters it depends on the cuts how many bytes they are here; a URI has none (RFC 3986).
-            text = text[comma + 1 :] if text[: max(0, comma)].isascii() else text
+            text = text[comma + 1 :] if text[:comma].isascii() else text
         self._lenient = True
         self.note = "base64 with line breaks, in the URL-safe alphabet, or as a data: URI"
         self._pending[:] = _standard(text)

@@ -158,7 +158,7 @@ class Scanner:
             return self._close(byte, position)
         self._listener.on_scalar(depth)
         self._token.clear()
-        self._may_close, self._step = False, Scanner._scalar
+        self._step = Scanner._scalar
         return position
 
     def _open(self, byte: int, position: int) -> int:
@@ -250,7 +250,7 @@ class Scanner:
             self._step = Scanner._colon
             self._listener.on_key(self._token.decode(errors="replace"), depth)
         else:
-            self._may_close, self._step = False, Scanner._after
+            self._step = Scanner._after
             self._listener.on_end(depth)
 
     def _scalar(self, data: bytes, position: int) -> int:

@@ -31,7 +31,7 @@ def found(journal: Journal, photos: Iterable[Found]) -> int:
         if not same:
             journal.write([_batch(count, digest, batch)])
         count += 1
-    if same and len(known) > count:
+    if len(known) > count:
         journal.write([_forgotten(count)])
     return journal.ask(lambda connection: _count(connection, "SELECT count(*) FROM photos WHERE batch NOT NULL"))
 

@@ -331,11 +331,13 @@ def test_a_key_that_is_no_text_is_walked() -> None:
     assert [depth for _, depth in recorder.keys] == [1, 2]
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_open_brackets_are_walked() -> None:
     for opening, closing in ((b"[", b"]"), (b'{"a":', b"}")):
         assert accepts([opening * 100_000 + b"1" + closing * 100_000])
 
 
+@pytest.mark.slow
 def test_more_open_brackets_than_the_bound_are_refused() -> None:
     scanner, left = Scanner(Recorder()), MAX_DEPTH
     while left:

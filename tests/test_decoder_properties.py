@@ -151,6 +151,7 @@ ENDLESS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ENDLESS)
 def test_what_never_ends_is_never_held(kind: str) -> None:
     allowed, opening, unit = ENDLESS[kind]

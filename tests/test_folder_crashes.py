@@ -20,6 +20,7 @@ from phota_async.sandbox import Fault
 # Where a run is only one of many that may be killed, every operation is tried when EVERY_OPERATION is set.
 STEP = 1 if os.environ.get("EVERY_OPERATION") else 3
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(sys.platform == "win32", reason="processes are not forked there"),
     # aiohttp, serving a file, leaves it to the collector when the client dies while it is being opened.
     pytest.mark.filterwarnings("ignore:unclosed file .*phota-sandbox-:ResourceWarning"),

@@ -24,6 +24,7 @@ NOBODY = 65534
 SLOW = Fault(stall=0.3, charged=True)
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(sys.platform == "win32", reason="processes are not forked there"),
     # aiohttp, serving a file, leaves it to the collector when the client dies while it is being opened.
     pytest.mark.filterwarnings("ignore:unclosed file .*phota-sandbox-:ResourceWarning"),

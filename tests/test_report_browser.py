@@ -25,7 +25,7 @@ REASONS: dict[State, str] = {
     "answered": "the download broke off",
 }
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.timeout(180), pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

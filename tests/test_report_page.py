@@ -639,6 +639,7 @@ def test_a_report_that_breaks_off_leaves_the_former_one(folder: Path) -> None:
     assert sorted(path.name for path in folder.iterdir() if path.suffix != ".png") == ["report-files", "report.html"]
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_records(folder: Path) -> None:
     peaks: list[int] = []
     report(folder, without("failed", "refused"))

@@ -15,6 +15,7 @@ CALLS = 2000
 IMAGE = EnhancedImage(b"an image")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)  # a machine may be busy; a quiet one needs a tenth of it
 async def test_two_thousand_calls_with_faults_and_cancellations_leave_nothing_and_agree_with_the_ledger() -> None:
     soak = Soak(1, CALLS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
@@ -199,12 +200,18 @@ def said(data: bytes) -> Stage:
     return stage
 
 
+# From 3.12 on asyncio hands TLS over later, and a reset that comes meanwhile takes along what was not handed over.
+TAKEN_ALONG = sys.version_info >= (3, 12)
+
+
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
 @pytest.mark.parametrize("breaks", BREAKS.values(), ids=BREAKS)
 @pytest.mark.parametrize(("data", "whole"), ANSWERS.values(), ids=ANSWERS)
 async def test_an_answer_that_breaks_off_is_an_unknown_outcome(
     data: bytes, breaks: Break, *, whole: bool, tls: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
+    if whole and tls and TAKEN_ALONG and breaks is BREAKS["RST"]:
+        pytest.skip("whether the image is rescued is chance")
     rescued = (IMAGE,) if whole else ()
     case = Case(serve=breaking(said(data), breaks), ends=OutcomeUnknownError, rescued=rescued, tls=tls, says="charged")
     error = await run(case, caplog)
@@ -237,4 +244,6 @@ async def test_it_is_made_again_where_the_policy_says_so(
 async def test_how_the_connection_ends_after_a_whole_answer_is_all_one(
     data: bytes, breaks: Break, *, tls: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
+    if tls and TAKEN_ALONG and breaks is BREAKS["RST"]:
+        pytest.skip("whether the answer arrives is chance")
     await run(Case(serve=breaking(said(data), breaks), ends=IMAGE, tls=tls), caplog)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 
 import pytest
 from hostile import Case, run
@@ -212,6 +213,9 @@ async def test_what_follows_the_answer_harms_neither_this_call_nor_the_next(
 async def test_what_comes_after_the_answer_or_an_open_connection_is_never_the_next_calls(
     tail: bytes, connection: str, *, tls: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
+    if tls and sys.version_info >= (3, 12) and tail:
+        pytest.skip("asyncio may hand both over at once there, which is the drop above")
+
     async def generous(wire: Wire) -> None:
         await wire.request()
         await wire.send(kept(connection))

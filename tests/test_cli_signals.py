@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from cli_process import PHOTOS, heard, json_lines, phota, running, two_photos
@@ -117,6 +119,36 @@ def test_an_interrupt_ends_the_waiting_for_a_list(tmp_path: Path, out: Path) -> 
         process.send_signal(signal.SIGINT)
         _, told = process.communicate(timeout=30)
     assert (process.returncode, "Traceback" in told, out.exists()) == (130, False, False)
+
+
+class WithoutSignals(asyncio.SelectorEventLoop):
+    """A loop that takes no signals, as that of Windows."""
+
+    def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: object) -> NoReturn:
+        raise NotImplementedError
+
+    def remove_signal_handler(self, sig: int) -> NoReturn:
+        raise NotImplementedError
+
+
+def test_where_the_loop_takes_no_signals_an_interrupt_is_heard_all_the_same(
+    photos: Path, out: Path, phota_sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PHOTA_API_KEY", "key")
+    phota_sandbox.script(Fault(stall=0.7))
+    job = Job(sources=[photos], output=out, jobs=1, base_url=phota_sandbox.url)
+
+    async def interrupted() -> int:
+        task = asyncio.create_task(run(job, Console(file=StringIO())))
+        assert await asyncio.to_thread(phota_sandbox.ledger.wait, lambda ledger: ledger.in_flight == 1)
+        signal.raise_signal(signal.SIGTERM)
+        return await task
+
+    before = signal.getsignal(signal.SIGTERM)
+    with asyncio.Runner(loop_factory=WithoutSignals) as runner:
+        assert runner.run(interrupted()) == 130
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert phota_sandbox.ledger.charged_images == 1
 
 
 async def test_a_cancelled_run_passes_the_cancellation_on(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncGenerator, Generator, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -228,18 +228,34 @@ class _Run:
                 # Some who end a process, such as timeout, signal it twice at once: that is one wish.
                 warning.append(loop.call_later(_ONE_WISH_SECONDS, warn))
 
-        def heard(_number: int, _frame: FrameType | None) -> None:
-            loop.call_soon_threadsafe(interrupt)
-
         warning: list[asyncio.TimerHandle] = []
-        before = [signal.signal(number, heard) for number in numbers]
         try:
-            yield
+            with ExitStack() as stack:
+                for number in numbers:
+                    stack.enter_context(_listening(loop, number, interrupt))
+                yield
         finally:
             for timer in warning:
                 timer.cancel()
-            for number, handler in zip(numbers, before, strict=True):
-                signal.signal(number, handler)
+
+
+@contextmanager
+def _listening(loop: asyncio.AbstractEventLoop, number: signal.Signals, react: Callable[[], None]) -> Generator[None]:
+    def heard(_number: int, _frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(react)
+
+    before = signal.getsignal(number)
+    try:
+        # Through the loop, because a signal that arrives just before the loop sleeps does not wake it otherwise.
+        loop.add_signal_handler(number, react)
+    except NotImplementedError:  # on Windows, where every signal wakes the loop
+        signal.signal(number, heard)
+    try:
+        yield
+    finally:
+        with suppress(NotImplementedError):
+            loop.remove_signal_handler(number)
+        signal.signal(number, before)
 
 
 def _told(event: FolderEvent) -> str:

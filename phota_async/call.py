@@ -109,8 +109,11 @@ class Call:
 
     async def _attempt(self, number: int, body: RequestBody, clock: asyncio.Timeout) -> Received:
         limiter = self.means.limiter
-        with self.gate.waiting():
-            slot = await limiter.acquire(bounded=self.bounded and number == 1)
+        self.gate.enter()
+        slot = limiter.acquire_nowait()
+        if slot is None:
+            with self.gate.waiting():
+                slot = await limiter.acquire(bounded=self.bounded and number == 1)
         flight = Flight(on_arrival=lambda: clock.reschedule(None))
         try:
             self.gate.enter()

@@ -7,6 +7,7 @@ import os
 import urllib.request
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
@@ -383,20 +384,24 @@ class PhotaClient:
         return fetch.Fetcher(home.downloads(settings.base_url), source, settings.retry, settings.on_retry)
 
     def _means(self, home: Home) -> Means:
-        settings = self._settings
-        url = settings.base_url / "enhance"
         return Means(
             limiter=home.limiter,
             poster=home.poster,
-            endpoint=Endpoint(
-                url=url,
-                key=settings.api_key,
-                proxy=home.plan.proxies.for_url(url),
-                timeout=settings.timeout,
-                max_response_bytes=settings.max_response_bytes,
-            ),
-            policy=settings.retry,
-            on_retry=settings.on_retry,
+            endpoint=self._endpoint,
+            policy=self._settings.retry,
+            on_retry=self._settings.on_retry,
+        )
+
+    @cached_property
+    def _endpoint(self) -> Endpoint:
+        settings = self._settings
+        url = settings.base_url / "enhance"
+        return Endpoint(
+            url=url,
+            key=settings.api_key,
+            proxy=self._homes.plan.proxies.for_url(url),
+            timeout=settings.timeout,
+            max_response_bytes=settings.max_response_bytes,
         )
 
 

@@ -78,11 +78,22 @@ class Limiter:
             OverloadedError: ``max_queue`` calls already wait.
             ClientClosedError: The client was closed meanwhile.
         """
+        slot = self.acquire_nowait()
+        if slot is None:
+            await self._wait(bounded=bounded)
+            slot = Slot(self._loop.time())
+        return slot
+
+    def acquire_nowait(self) -> Slot | None:
+        """Take a slot if there is one and nobody waits for it.
+
+        Raises:
+            ClientClosedError: The client was closed.
+        """
         self._check_open()
         if self._queue or not self._has_room():
-            await self._wait(bounded=bounded)
-        else:
-            self._take()
+            return None
+        self._take()
         return Slot(self._loop.time())
 
     def release(self) -> None:

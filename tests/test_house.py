@@ -28,7 +28,7 @@ FLOORS = (
     *("codec", "codec.shapes", "codec.converter", "codec.scanner", "codec.growing", "codec.base64_stream"),
     *("codec.answer", "codec.error_answer", "codec.request"),
     *("transport", "transport.border", "transport.attempts", "transport.addresses", "transport.proxies"),
-    *("transport.session", "transport.upload", "transport.inflate", "transport.post", "transport.download"),
+    *("transport.redaction", "transport.session", "transport.upload", "transport.inflate", "transport.post", "transport.download"),
     *("settings", "batch", "call", "fetch", "homes"),
     *("folder.rules", "folder.budget", "folder.tally", "folder.brake", "folder.recorder", "folder.outputs"),
     *("folder.shortfalls", "folder.job", "folder.survey", "folder.purchase", "folder.run", "folder", "client"),

@@ -20,6 +20,8 @@ MAX_KEPT_BYTES = 64 * 1024
 MAX_IMAGES = 256
 """How many images are taken, many times what can be asked for: each takes some hundred bytes, however short it is."""
 
+_DECODE = json.JSONDecoder().decode
+
 _IMAGES = "images"
 _LINKS = "download_urls"
 _SUBJECTS = "known_subjects"
@@ -200,7 +202,7 @@ class _Walk:
     def _links(self, notes: list[str], *, required: bool) -> tuple[str, ...]:
         try:
             links = self._value(_LINKS)
-            return () if links is None else tuple(structure(links, list[str]))
+            return () if links in (None, []) else tuple(structure(links, list[str]))
         except ShapeError as error:
             problem = f"$.download_urls: {error}"
         if required:
@@ -221,7 +223,7 @@ class _Walk:
         if text is None:
             raise ShapeError(f"longer than {MAX_KEPT_BYTES} bytes")
         try:
-            return json.loads(text)
+            return _DECODE(text.decode(errors="surrogatepass"))
         except (ValueError, RecursionError) as error:
             problem = str(error)
         raise ShapeError(problem)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 
 import aiohttp
 from aiohttp import hdrs
-from attrs import define, evolve, field, frozen
+from attrs import Factory, define, evolve, field, frozen
 from yarl import URL
 
 from phota_async.codec.answer import Answer, AnswerDecoder, AnswerError
@@ -29,6 +28,7 @@ from phota_async.models import EnhancedImage
 from phota_async.transport.attempts import Attempts
 from phota_async.transport.border import FOREIGN, in_plain_words
 from phota_async.transport.inflate import EncodingError, Inflater
+from phota_async.transport.redaction import Redaction
 from phota_async.transport.session import Timeout
 from phota_async.transport.upload import Flight, Upload
 from phota_async.version import __version__
@@ -51,6 +51,7 @@ class Endpoint:
     proxy: URL | None = field(repr=False)
     timeout: Timeout
     max_response_bytes: int
+    redaction: Redaction = field(init=False, default=Factory(lambda self: Redaction(self.key), takes_self=True))
 
 
 @frozen(eq=False)
@@ -105,7 +106,8 @@ class Poster:
             failure = error.with_traceback(None)
         else:
             flight.arrive()
-            answer = evolve(answer, notes=tuple(_unsaid(endpoint.key, note) for note in answer.notes))
+            if answer.notes:
+                answer = evolve(answer, notes=tuple(map(endpoint.redaction.of_text, answer.notes)))
             return Received(tuple(map(EnhancedImage, answer.images)), answer, exchange.request_id)
         if isinstance(failure, OutcomeUnknownError | ResponseFormatError):
             failure = type(failure)(str(failure.args[0]), exchange.request_id, flight.images)
@@ -125,21 +127,21 @@ class Poster:
             timeout=aiohttp.ClientTimeout(total=None, connect=endpoint.timeout.connect),
         ) as response:
             try:
-                exchange.request_id = _request_id(response.headers, endpoint.key)
-                self._announce(response.headers, endpoint.key)
+                exchange.request_id = _request_id(response.headers, endpoint.redaction)
+                self._announce(response.headers, endpoint.redaction)
                 if not 200 <= response.status <= 299:  # noqa: PLR2004  (success)
                     clock.reschedule(None)
                     self._attempts.let_go(clock)
                     # Its words may still be on their way, but what it means for the money is known.
                     flight.landed = not error_class(response.status, None)(response.status).maybe_charged
-                    raise await _api_error(response, endpoint.key)
+                    raise await _api_error(response, endpoint.redaction)
                 exchange.accepted = True
                 return await _decoded(response, flight.decoder, endpoint)
             finally:
                 response.close()
 
-    def _announce(self, headers: Mapping[str, str], key: str) -> None:
-        date = _unsaid(key, headers.get("X-Phota-Deprecation-Date", ""))[:_ID_CHARACTERS]
+    def _announce(self, headers: Mapping[str, str], redaction: Redaction) -> None:
+        date = redaction.of_text(headers.get("X-Phota-Deprecation-Date", ""))[:_ID_CHARACTERS]
         if date and date not in self._announced and len(self._announced) < _REMEMBERED_DATES:
             self._announced.add(date)
             logger.warning("the service announces a deprecation for %s", date)
@@ -156,16 +158,16 @@ def _headers(endpoint: Endpoint) -> dict[str, str]:
     }
 
 
-def _request_id(headers: Mapping[str, str], key: str) -> str | None:
+def _request_id(headers: Mapping[str, str], redaction: Redaction) -> str | None:
     value = "".join(filter(str.isprintable, headers.get("X-Request-Id", "")))
-    return _unsaid(key, value)[:_ID_CHARACTERS] or None
+    return redaction.of_text(value)[:_ID_CHARACTERS] or None
 
 
 async def _decoded(response: aiohttp.ClientResponse, decoder: AnswerDecoder, endpoint: Endpoint) -> Answer:
     limit = endpoint.max_response_bytes
     if (response.content_length or 0) > limit:
         raise AnswerError(f"its {response.content_length} bytes are more than max_response_bytes ({limit})")
-    encoding = _unsaid(endpoint.key, response.headers.get(hdrs.CONTENT_ENCODING, ""))
+    encoding = endpoint.redaction.of_text(response.headers.get(hdrs.CONTENT_ENCODING, ""))
     await _Intake(decoder, encoding, limit).read(response.content)
     return decoder.finish()
 
@@ -232,10 +234,10 @@ class _Intake:
             raise AnswerError(f"it is longer than max_response_bytes ({self._limit})")
 
 
-async def _api_error(response: aiohttp.ClientResponse, key: str) -> APIError:
+async def _api_error(response: aiohttp.ClientResponse, redaction: Redaction) -> APIError:
     body = bytearray()
-    # A key that begins within the bound is read whole, or it would not be found; JSON may spell a character with six.
-    wanted = MAX_BODY_BYTES + 6 * len(key)
+    # A key that begins within the bound is read whole, or it would not be found.
+    wanted = MAX_BODY_BYTES + redaction.reach
     try:
         inflater = Inflater(response.headers.get(hdrs.CONTENT_ENCODING, ""))
         async with asyncio.timeout(_ERROR_BODY_SECONDS):
@@ -246,26 +248,13 @@ async def _api_error(response: aiohttp.ClientResponse, key: str) -> APIError:
                     break
     except (*FOREIGN, EncodingError):
         logger.debug("the body of a %d answer was cut short", response.status)
-    told, excess = _without(key, bytes(body[:wanted])), max(0, min(len(body), wanted) - MAX_BODY_BYTES)
+    told, excess = redaction.of_bytes(bytes(body[:wanted])), max(0, min(len(body), wanted) - MAX_BODY_BYTES)
     return api_error(
         response.status,
         told[: max(0, len(told) - excess)],
-        request_id=_request_id(response.headers, key),
+        request_id=_request_id(response.headers, redaction),
         retry_after=response.headers.getall(hdrs.RETRY_AFTER, ()),
     )
-
-
-def _without(key: str, text: bytes) -> bytes:
-    """Blank out a key that the service repeats, as it is or in any spelling that JSON has for its characters."""
-    spellings = (
-        rb"(?:\\?%b|\\u00%02x)" % (re.escape(one.encode()), ord(one)) if one != "\\" else rb"(?:\\\\?|\\u005c)"
-        for one in key
-    )
-    return re.sub(b"".join(spellings), b"***", text, flags=re.IGNORECASE)
-
-
-def _unsaid(key: str, text: str) -> str:
-    return _without(key, text.encode(errors="backslashreplace")).decode()
 
 
 def _connection_error(error: BaseException, endpoint: Endpoint, *, sent: bool) -> PhotaError:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from aiohttp.http import StreamWriter
 
 # A call is silent for about 55 s, and NATs and load balancers drop what is silent: probe after 30 s, then every 15 s.
-_KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPALIVE": 30, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
+_SECONDS = {"TCP_KEEPIDLE": 30, "TCP_KEEPALIVE": 30, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
+_KEEPALIVE = tuple((getattr(socket, name), value) for name, value in _SECONDS.items() if hasattr(socket, name))
 
 
 @define(eq=False)
@@ -100,6 +101,5 @@ def keep_alive(transport: asyncio.BaseTransport | None) -> None:
     if connection is None or connection.family not in {socket.AF_INET, socket.AF_INET6}:
         return
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in _KEEPALIVE.items():
-        if hasattr(socket, name):
-            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    for option, value in _KEEPALIVE:
+        connection.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -1,62 +1,61 @@
-"""``python -m benchmarks``: every question, in turns with plain aiohttp, as Markdown on standard output."""
+"""``python -m benchmarks``: every question, each client in turns; Markdown on standard output, data in a folder."""
 
 from __future__ import annotations
 
 import argparse
-import platform
+import json
+import sys
 import tempfile
-from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
-from benchmarks import folder, imports, makespan, processes, report
-from benchmarks.shapes import QUESTIONS
+from benchmarks import peers, plots, report, results
+from benchmarks.asking import Circumstances
+from benchmarks.processes import ROOT, progress
+from benchmarks.questions import QUESTIONS
 
-_IMPORTS = "imports"
-_IMPORT_ROUNDS = 15
-_MAKESPAN = "makespan"
-_MAKESPAN_ROUNDS = 5
+_NAMES = [question.name for question in QUESTIONS]
 
 
 def main() -> None:
     """Ask what the command line names."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    names = [question.shape.name for question in QUESTIONS] + [_IMPORTS, _MAKESPAN]
-    names += [asked.shape.name for asked in folder.QUESTIONS]
-    parser.add_argument("--only", choices=names, action="append", help="ask this alone; may be repeated")
-    parser.add_argument("--quick", action="store_true", help="fewer calls, one round: a look, not a measurement")
-    given = parser.parse_args()
-    chosen = given.only or names
-    print(f"{_machine()}\n")
-    found: list[report.Verdict] = []
-    with tempfile.TemporaryDirectory() as place:
+    given = _parser().parse_args()
+    if given.show:
+        print(report.whole(json.loads(given.show.read_text(encoding="utf-8"))), end="")
+        return
+    try:
+        interpreter, missing = peers.without() if given.no_peers else peers.ready()
+    except peers.PeersError as error:
+        sys.exit(f"benchmarks: {error}")
+    found: list[results.Result] = []
+    with tempfile.TemporaryDirectory() as folder:
+        where = Circumstances(quick=given.quick, folder=Path(folder), python=interpreter, missing=missing)
         for question in QUESTIONS:
-            if question.shape.name in chosen:
-                shape = question.shape.shortened() if given.quick else question.shape
-                measured = processes.measure(shape, Path(place))
-                print(
-                    report.table(f"{shape.name}: {shape.title}, {shape.calls} calls", measured), end="\n\n", flush=True
-                )
-                found += report.verdicts(shape.name, question.goals, measured)
-    if _IMPORTS in chosen:
-        costs = imports.measure(3 if given.quick else _IMPORT_ROUNDS)
-        print(report.table(f"{_IMPORTS}: a fresh process", costs), end="\n\n")
-        found += report.verdicts(_IMPORTS, imports.GOALS, costs)
-    for course in makespan.COURSES if _MAKESPAN in chosen else ():
-        name, rounds = f"{_MAKESPAN}, {course.name}", makespan.measure(course, 1 if given.quick else _MAKESPAN_ROUNDS)
-        print(report.table(f"{name}: {course.title}, ideally {course.ideal():.1f} s", rounds), end="\n\n", flush=True)
-        found += report.verdicts(name, course.goals, rounds)
-    for asked in folder.QUESTIONS:
-        if asked.shape.name in chosen:
-            shape = asked.shape.shortened() if given.quick else asked.shape
-            answers = asked.measure(shape)
-            print(report.table(f"{shape.name}: {shape.title}, {shape.calls} photos", answers), end="\n\n", flush=True)
-            found += report.verdicts(asked.shape.name, asked.goals, answers)
-    print(report.summary(found))
+            if question.name in (given.only or _NAMES):
+                progress(f"{question.name}: {question.title}")
+                found.append(results.result(question, question.ask(where)))
+                print(report.question(found[-1]), end="\n\n", flush=True)
+    run = results.run(found, peers.versions(interpreter), missing, quick=given.quick)
+    print(report.goals(found))
+    _keep(run, given.out)
 
 
-def _machine() -> str:
-    packages = ", ".join(f"{name} {version(name)}" for name in ("phota-async", "aiohttp", "pybase64"))
-    return f"Python {platform.python_version()}, {platform.system()} {platform.machine()}; {packages}"
+def _keep(run: dict[str, Any], folder: Path) -> None:
+    """Write a run as data, as a page, and as pictures where matplotlib is installed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "results.json").write_text(results.written(run), encoding="utf-8")
+    (folder / "results.md").write_text(report.whole(run), encoding="utf-8")
+    progress(f"written to {folder}: " + ", ".join(["results.json", "results.md", *plots.drawn(run, folder)]))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one round with fewer calls: a look, not a measurement")
+    parser.add_argument("--only", choices=_NAMES, action="append", help="ask this alone; may be repeated")
+    parser.add_argument("--no-peers", action="store_true", help="only the clients that this environment has")
+    parser.add_argument("--out", type=Path, default=ROOT / "out" / "benchmarks", help="a folder for data and pictures")
+    parser.add_argument("--show", type=Path, metavar="FILE", help="print the page of an earlier run's data, and end")
+    return parser
 
 
 if __name__ == "__main__":

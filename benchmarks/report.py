@@ -1,119 +1,157 @@
-"""Figures as Markdown: medians with the least and the greatest, ratios, and which goals hold in this run."""
+"""Results as Markdown: medians with the least and the greatest, ratios, and which goals hold in this run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from statistics import median
+from typing import Any
 
-from attrs import AttrsInstance, fields, frozen
+from benchmarks.asking import FLOOR, OURS
+from benchmarks.results import Result
 
-from benchmarks.shapes import CLIENTS, OURS, PLAIN, Goal
-
-_NAMES = {
+TITLES = {
     "cpu_ms": "CPU, ms a call",
     "peak_mb": "peak RSS, MB",
     "before_mb": "RSS before, MB",
     "waiting_mb": "RSS for each waiting call, MB",
     "stall_ms": "longest stall, ms",
     "stall_p99_ms": "p99 stall, ms",
-    "wall_s": "wall, s",
-    "import_cpu_ms": "CPU, ms",
-    "import_wall_ms": "wall, ms",
-    "makespan": "makespan, x ideal",
-    "makespan_s": "makespan, s",
-    "requests": "requests for each success",
-    "refused": "refused (503)",
-    "failed": "failed (500)",
-    "lost": "calls lost",
-    "tenth_peak_mb": "peak RSS of a tenth of them, MB",
-    "few_peak_mb": "peak RSS of 100, MB",
-    "peak_ratio": "peak RSS, x that of fewer",
-    "a_photo_ms": "wall, ms a photo",
+    "wall_ms": "wall, ms a call",
+    "server_ms": "the server's CPU, ms a call",
+    "ping_p50_ms": "ping p50, ms",
+    "ping_p99_ms": "ping p99, ms",
+    "ping_max_ms": "ping max, ms",
+    "unpunctual_p99_ms": "pings sent late by the load, p99 ms",
+    "enhances_s": "enhances a second",
     "again_ratio": "wall, x bare",
     "again_cpu_ratio": "CPU, x bare",
     "again_ms": "wall, ms",
     "bare_ms": "bare, ms",
     "sent": "requests sent",
-    "journal_ms": "the journal, ms a photo",
+    "import_cpu_ms": "CPU, ms",
+    "import_wall_ms": "wall, ms",
+    "goodput": "successes a second",
+    "requests": "requests for each success",
+    "makespan": "makespan, x ideal",
+    "makespan_s": "makespan, s",
+    "ideal_s": "ideal, s",
+    "lost": "calls lost",
+    "refused": "refused (503)",
+    "failed": "failed (500)",
+    "delivered": "images delivered, % of the calls",
+    "charges": "charges for each delivered image",
+    "charges_a_call": "charges for each call",
+    "uncharged": "calls never charged",
+    "again": "images bought again",
+    "told": "not delivered, told maybe charged",
+    "untold": "charged, not delivered, not told",
+}
+"""What each figure is, with its unit."""
+
+_SHORT = ("cpu_ms", "peak_mb", "stall_ms")
+_NAMES = {
+    "floor": "floor: asyncio protocol and pybase64",
+    "phota_async": "**phota_async**",
+    "phota_async_folder": "phota_async, folder to folder",
+    "aiohttp": "plain aiohttp",
+    "httpx": "plain httpx",
+    "requests": "requests in threads",
+    "openai": "openai SDK's generic post",
+    "openapi_python_client": "client by openapi-python-client",
+    "openapi_generator": "client by openapi-generator",
 }
 
 
-@frozen
-class Verdict:
-    """A goal, and what this run says to it."""
-
-    title: str
-    goal: Goal
-    value: float
-
-    @property
-    def holds(self) -> bool:
-        """Whether the goal was reached."""
-        return self.value <= self.goal.limit
+def whole(run: dict[str, Any]) -> str:
+    """Return a run as one page."""
+    parts = [_circumstances(run), *(question(result) for result in run["questions"]), goals(run["questions"])]
+    return "\n\n".join(parts) + "\n"
 
 
-def table(title: str, measured: Mapping[str, Sequence[AttrsInstance]]) -> str:
-    """Return one question's figures; a ratio where two clients are compared."""
-    clients = [client for client in CLIENTS if client in measured]
-    compared = len(clients) > 1
-    names = [field.name for field in fields(type(measured[OURS][0]))]
-    rows = [
-        (
-            _NAMES[name],
-            *(_spread(_all(measured[client], name)) for client in clients),
-            *((_shown(_ratio(measured, name)),) if compared else ()),
-        )
-        for name in names
-        if any(any(_all(measured[client], name)) for client in clients)
-    ]
-    rounds = len(measured[OURS])
-    return f"### {title}\n\nRounds of each: {rounds}\n\n" + _table(
-        ("", *clients, *(("ratio",) if compared else ())), rows
-    )
+def question(result: Result) -> str:
+    """Return one question's figures, and ours as multiples of the others'."""
+    rounds: dict[str, list[dict[str, float]]] = result["rounds"]
+    heading = f"### {result['name']}: {result['title']}"
+    names = list(dict.fromkeys(name for figures in rounds.values() for name in figures[0]))
+    rows = [(client, *(_spread(figures, name) for name in names)) for client, figures in rounds.items()]
+    number = max(len(figures) for figures in rounds.values())
+    parts = [heading, f"Rounds of each: {number}. {result['about']}".strip()]
+    parts.append(_table(("", *(TITLES[name] for name in names)), rows))
+    if OURS in rounds and len(rounds) > 1:
+        others = [
+            (client, *(_ratio(rounds[OURS], figures, name) for name in names))
+            for client, figures in rounds.items()
+            if client != OURS
+        ]
+        parts.append(_table((f"{OURS} as a multiple of", *(TITLES[name] for name in names)), others))
+    return "\n\n".join(parts)
 
 
-def verdicts(title: str, goals: Iterable[Goal], measured: Mapping[str, Sequence[AttrsInstance]]) -> list[Verdict]:
-    """Return what a question's figures say to its goals."""
-    return [
-        Verdict(
-            title,
-            goal,
-            _ratio(measured, goal.figure) if goal.relative else median(_all(measured[OURS], goal.figure)),
-        )
-        for goal in goals
-    ]
-
-
-def summary(found: Iterable[Verdict]) -> str:
+def goals(results: Iterable[Result]) -> str:
     """Return which goals hold."""
     rows = [
         (
-            verdict.title,
-            _NAMES[verdict.goal.figure],
-            f"{_shown(verdict.goal.limit)}{' x aiohttp' if verdict.goal.relative else ''}",
-            _shown(verdict.value),
-            "yes" if verdict.holds else "**no**",
+            result["name"],
+            goal["client"],
+            TITLES[goal["figure"]],
+            f"{shown(goal['limit'])}{' x ' + goal['beside'] if goal['beside'] else ''}",
+            "not measured" if goal["value"] is None else shown(goal["value"]),
+            {True: "yes", False: "**no**", None: ""}[goal["holds"]],
         )
-        for verdict in found
+        for result in results
+        for goal in result["goals"]
     ]
-    return "### Goals\n\n" + _table(("question", "figure", "at most", "this run", "holds"), rows)
+    return "### Goals\n\n" + _table(("question", "of", "figure", "at most", "this run", "holds"), rows)
 
 
-def _all(figures: Sequence[AttrsInstance], name: str) -> list[float]:
-    return [getattr(one, name) for one in figures]
+def summary(run: dict[str, Any], name: str) -> str:
+    """Return the short table that the README shows: one question's figures, and their ratio to the floor."""
+    (result,) = (one for one in run["questions"] if one["name"] == name)
+    rounds: dict[str, list[dict[str, float]]] = result["rounds"]
+    rows = [
+        (
+            _NAMES[client],
+            shown(middle(figures, "cpu_ms")),
+            f"{middle(figures, 'cpu_ms') / middle(rounds[FLOOR], 'cpu_ms'):.1f}",
+            *(shown(middle(figures, one)) for one in _SHORT[1:]),
+        )
+        for client, figures in rounds.items()
+    ]
+    cpu, *others = (TITLES[one] for one in _SHORT)
+    return _table(("", cpu, "x floor", *others), rows)
 
 
-def _ratio(measured: Mapping[str, Sequence[AttrsInstance]], name: str) -> float:
-    plain = median(_all(measured[PLAIN], name))
-    return median(_all(measured[OURS], name)) / plain if plain else float("inf")
+def middle(figures: Sequence[dict[str, float]], name: str) -> float:
+    """Return the median of all rounds."""
+    return median(one[name] for one in figures)
 
 
-def _spread(values: Sequence[float]) -> str:
-    return f"{_shown(median(values))} ({_shown(min(values))} to {_shown(max(values))})"
-
-
-def _shown(value: float) -> str:
+def shown(value: float) -> str:
+    """Return a figure with three digits."""
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"  # noqa: PLR2004  (three digits)
+
+
+def _circumstances(run: dict[str, Any]) -> str:
+    lines = [f"## Benchmarks of {run['date']}{', a quick look' if run['quick'] else ''}", ""]
+    lines += [f"- {name}: {value}" for name, value in run["machine"].items()]
+    lines.append("- packages: " + ", ".join(f"{name} {version}" for name, version in run["versions"].items()))
+    lines += [f"- {client} is missing: {why}" for client, why in run["missing"].items()]
+    return "\n".join(lines)
+
+
+def _spread(figures: Sequence[dict[str, float]], name: str) -> str:
+    values = [one[name] for one in figures if name in one]
+    if not values:
+        return ""
+    if len(values) == 1:
+        return shown(values[0])
+    return f"{shown(median(values))} ({shown(min(values))} to {shown(max(values))})"
+
+
+def _ratio(ours: Sequence[dict[str, float]], others: Sequence[dict[str, float]], name: str) -> str:
+    if name not in ours[0] or name not in others[0] or not middle(others, name):
+        return ""
+    return shown(middle(ours, name) / middle(others, name))
 
 
 def _table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

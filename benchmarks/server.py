@@ -1,8 +1,8 @@
 """A server that costs next to nothing: it counts what it is sent, waits, and answers with bytes made beforehand.
 
 ``python -m benchmarks.server --images 1 --image-bytes 6000000 --latency 0.2`` prints its port and serves until its
-standard input closes. ``GET /ledger`` tells what was really done, so that no client is quick by leaving work out. With
-``--linked`` the answers hold links, and ``GET /image`` is what they lead to.
+standard input closes. ``GET /ledger`` tells what was really done, so that no client is quick by leaving work out. Below
+``/linked`` the answers hold links, and ``GET /image`` is what they lead to.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ class Service:
     """What the connections share.
 
     Attributes:
-        answers: The whole answer, by whether the connection closes behind it.
-        images: What its links lead to, by the same.
+        answers: The whole answer, by whether it holds links and whether the connection closes behind it.
+        images: What its links lead to, by whether the connection closes behind it.
         latency: Seconds before it is sent.
         ledger: What was done.
         scratch: Where request bodies are read into, and overwritten.
     """
 
-    answers: dict[bool, bytes]
+    answers: dict[tuple[bool, bool], bytes]
     images: dict[bool, bytes]
     latency: float
     ledger: Ledger
@@ -80,6 +80,7 @@ class Connection(asyncio.BufferedProtocol):
         self._unsent = memoryview(b"")
         self._counted = False
         self._fetches = False
+        self._linked = False
         self._paused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -109,6 +110,7 @@ class Connection(asyncio.BufferedProtocol):
         self._missing = int(length[1]) if length else 0
         self._closes = _CLOSE.search(head) is not None
         self._counted = head.startswith(b"POST")
+        self._linked = head.startswith(b"POST /linked")
         self._fetches = head.startswith(b"GET /image")
         if self._counted:
             self._service.ledger.received += self._missing
@@ -135,7 +137,7 @@ class Connection(asyncio.BufferedProtocol):
     def _answer(self) -> None:
         self._timer = None
         self._service.ledger.waiting -= 1
-        self._send(self._service.answers[self._closes])
+        self._send(self._service.answers[self._linked, self._closes])
 
     def _send(self, message: bytes) -> None:
         self._unsent = memoryview(message)
@@ -201,6 +203,15 @@ class _UntilClosed(asyncio.Protocol):
         self._closed.set()
 
 
+def listener() -> socket.socket:
+    """Return a socket that listens on a free port of this machine."""
+    # Of a socket that is not said to be TCP, asyncio leaves Nagle's algorithm on, and small answers take 40 ms.
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listening.bind(("127.0.0.1", 0))
+    listening.listen(1024)
+    return listening
+
+
 async def serve(service: Service, listening: socket.socket, seconds: float) -> None:
     """Serve until standard input closes, for ``seconds`` at most."""
     loop, closed = asyncio.get_running_loop(), asyncio.Event()
@@ -217,16 +228,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=1)
     parser.add_argument("--image-bytes", type=int, default=6_000_000)
-    parser.add_argument("--linked", action="store_true", help="answer with links")
     parser.add_argument("--latency", type=float, default=0.2, help="seconds before an answer")
     parser.add_argument("--seconds", type=float, default=1800.0, help="end after this, whatever happens")
     given = parser.parse_args()
-    listening = socket.create_server(("127.0.0.1", 0))
-    if given.linked:
-        body, image = _links(given.images, listening.getsockname()[1]), _image(given.image_bytes)
-    else:
-        body, image = _body(given.images, given.image_bytes), b""
-    answers = {closes: _message(body, closes=closes) for closes in (False, True)}
+    listening = listener()
+    bodies = {False: _body(given.images, given.image_bytes), True: _links(given.images, listening.getsockname()[1])}
+    answers = {
+        (linked, closes): _message(body, closes=closes) for linked, body in bodies.items() for closes in (False, True)
+    }
+    image = _image(given.image_bytes)
     images = {closes: _message(image, closes=closes, kind=b"image/png") for closes in (False, True)}
     service = Service(answers, images, given.latency, Ledger(), bytearray(_SCRATCH_BYTES))
     asyncio.run(serve(service, listening, given.seconds))

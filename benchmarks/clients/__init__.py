@@ -1,4 +1,4 @@
-"""The clients that are compared: each module opens one and gives a callable, from a photo's path to its images.
+"""The clients that are compared: each module opens one and gives what has photos enhanced.
 
-One module each, so that a driver's process imports nothing of the other client.
+One module each, so that a driver's process imports nothing of another client.
 """

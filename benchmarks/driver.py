@@ -1,13 +1,17 @@
-"""One client at work in a process of its own: it is given an `Assignment` as JSON and prints `Figures` as JSON."""
+"""One client at work in a process of its own: it is given an `Assignment` as JSON and prints its figures as JSON.
+
+It prints a line of its own before the work that is measured, and waits for one on standard input: from then on its
+memory is looked at from outside.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import sys
-from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 from importlib import import_module
+from itertools import repeat
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
@@ -15,8 +19,9 @@ from typing import Any
 from attrs import asdict, frozen
 
 from benchmarks.meters import StallMeter, peak_mb, resident_mb
-from benchmarks.shapes import Enhance, Figures, Photo, Shape
+from benchmarks.work import Photo, Shape, Work
 
+READY = "ready"
 _LOOKS_A_SECOND = 10
 
 
@@ -32,7 +37,7 @@ class Assignment:
     def source(self) -> Photo:
         """Return what the clients are given."""
         path = Path(self.photo)
-        return path.read_bytes() if self.shape.in_memory else path
+        return path if self.shape.from_files else path.read_bytes()
 
     def to_json(self) -> str:
         """Return it for a command line."""
@@ -45,54 +50,39 @@ class Assignment:
         return cls(shape=Shape(**fields.pop("shape")), **fields)
 
 
-async def work(assignment: Assignment) -> Figures:
+async def done(assignment: Assignment) -> dict[str, float]:
     """Make all calls and return what they cost; opening the client and a first call are not counted."""
     shape, stalls = assignment.shape, StallMeter()
-    async with _opened(assignment) as enhance:
+    async with _opened(assignment) as work:
+        source = assignment.source()
         if not shape.waits:
-            await _worker(enhance, iter([assignment.source()]), shape)
+            await work(repeat(source, 1))
+        print(READY, flush=True)
+        sys.stdin.readline()
         before, cpu, wall = resident_mb(), process_time(), perf_counter()
-        async with stalls.running():
-            waiting = await _calls(enhance, assignment, before)
+        async with stalls.running(), asyncio.TaskGroup() as group:
+            looking = group.create_task(_growth(assignment, before)) if shape.waits else None
+            await work(repeat(source, shape.calls))
         cpu, wall = process_time() - cpu, perf_counter() - wall
-    return Figures(
-        cpu_ms=cpu / shape.calls * 1000,
-        peak_mb=peak_mb(),
-        before_mb=before,
-        waiting_mb=waiting,
-        stall_ms=stalls.longest_ms,
-        stall_p99_ms=stalls.p99_ms,
-        wall_s=wall,
-    )
+    return {
+        "cpu_ms": cpu / shape.calls * 1000,
+        "peak_mb": peak_mb(),
+        "before_mb": before,
+        "stall_ms": stalls.longest_ms,
+        "stall_p99_ms": stalls.p99_ms,
+        "wall_ms": wall / shape.calls * 1000,
+        **({"waiting_mb": looking.result()} if looking else {}),
+    }
 
 
-def _opened(assignment: Assignment) -> AbstractAsyncContextManager[Enhance]:
+def _opened(assignment: Assignment) -> AbstractAsyncContextManager[Work]:
     client: Any = import_module(f"benchmarks.clients.{assignment.client}")
-    opened: AbstractAsyncContextManager[Enhance] = client.opened(
-        f"http://127.0.0.1:{assignment.port}/v1/phota", assignment.shape
-    )
+    opened: AbstractAsyncContextManager[Work] = client.opened(f"http://127.0.0.1:{assignment.port}", assignment.shape)
     return opened
 
 
-async def _calls(enhance: Enhance, assignment: Assignment, before: float) -> float:
-    """Return by how many MB the process had grown for each call while all of them waited, if that was asked."""
-    shape = assignment.shape
-    photos = iter([assignment.source()] * shape.calls)
-    async with asyncio.TaskGroup() as group:
-        looking = group.create_task(_growth(assignment, before)) if shape.waits else None
-        for _ in range(shape.concurrency):
-            group.create_task(_worker(enhance, photos, shape))
-    return looking.result() if looking else 0.0
-
-
-async def _worker(enhance: Enhance, photos: Iterator[Photo], shape: Shape) -> None:
-    expected = [shape.image_bytes] * shape.images
-    for photo in photos:
-        if [len(image) for image in await enhance(photo)] != expected:
-            raise ValueError("an answer did not bring its images")
-
-
 async def _growth(assignment: Assignment, before: float) -> float:
+    """Return by how many MB the process has grown for each call when all of them wait."""
     waiting, earlier = await _ledger(assignment.port)
     while waiting < assignment.shape.calls:
         await asyncio.sleep(1 / _LOOKS_A_SECOND)
@@ -114,4 +104,4 @@ async def _ledger(port: int) -> tuple[int, int]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(asdict(asyncio.run(work(Assignment.from_json(sys.argv[1]))))))
+    print(json.dumps(asyncio.run(done(Assignment.from_json(sys.argv[1])))))

@@ -1,0 +1,29 @@
+"""The questions, one module each."""
+
+from __future__ import annotations
+
+from benchmarks.questions import (
+    backend,
+    folder_again,
+    folder_checksum,
+    folder_stall,
+    folder_thousands,
+    four,
+    growth,
+    imports,
+    large,
+    lost,
+    makespan,
+    overload,
+    sequential,
+    tiny,
+    waiting,
+)
+
+_IN_ORDER = (
+    *(large, four, tiny, sequential, waiting, backend, overload, lost, makespan),
+    *(folder_thousands, folder_again, folder_checksum, folder_stall, growth, imports),
+)
+
+QUESTIONS = tuple(module.QUESTION for module in _IN_ORDER)
+"""All of them, in the order in which they are asked."""

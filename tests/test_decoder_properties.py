@@ -23,10 +23,11 @@ from phota_async.codec.scanner import TOKENS_A_TURN
 
 @frozen
 class End:
-    """What became of some bytes: the images of an answer, or None, and the images that were intact."""
+    """What became of some bytes: the images of an answer, or None, those that were intact, and all else."""
 
     images: tuple[bytes, ...] | None
     intact: tuple[bytes, ...]
+    rest: tuple[object, ...] = ()
 
 
 def fed(pieces: Sequence[bytes], tokens: Sequence[int] | None = None) -> AnswerDecoder:
@@ -46,18 +47,21 @@ def fed(pieces: Sequence[bytes], tokens: Sequence[int] | None = None) -> AnswerD
 def end_of(pieces: Sequence[bytes]) -> End:
     """Feed any bytes: whatever they are, only an AnswerError may come of them."""
     decoder = AnswerDecoder()
-    images, problem = None, None
+    images: tuple[bytes, ...] | None = None
+    others: tuple[object, ...] = ()
+    problem = None
     try:
         for piece in pieces:
             rest = piece
             while rest:
                 rest = rest[decoder.feed(rest) :]
-        images = decoder.finish().images
+        answer = decoder.finish()
+        images, others = answer.images, (answer.download_urls, answer.known_subjects, answer.notes)
     except AnswerError as error:
         problem = error
     # Nothing of json or of the scanner hangs on what is raised.
     assert problem is None or (problem.__cause__, problem.__context__) == (None, None)
-    return End(images, decoder.intact)
+    return End(images, decoder.intact, others)
 
 
 @examples(100)

@@ -26,7 +26,7 @@ FLOORS = (
         "journal",
     ),
     *("codec", "codec.shapes", "codec.converter", "codec.scanner", "codec.growing", "codec.base64_stream"),
-    *("codec.answer", "codec.error_answer", "codec.request"),
+    *("codec.whole", "codec.answer", "codec.error_answer", "codec.request"),
     *("transport", "transport.border", "transport.attempts", "transport.addresses", "transport.proxies"),
     *("transport.redaction", "transport.session", "transport.upload", "transport.inflate", "transport.post", "transport.download"),
     *("settings", "batch", "call", "fetch", "homes"),

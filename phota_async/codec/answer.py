@@ -8,11 +8,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from attrs import field, frozen
+from attrs import frozen
 
 from phota_async.codec.base64_stream import Base64Stream
 from phota_async.codec.scanner import NotJsonError, RunOnError, Scanner
 from phota_async.codec.shapes import ShapeError, structure
+from phota_async.codec.whole import Answer, decoded
+
+__all__ = ["MAX_IMAGES", "MAX_KEPT_BYTES", "Answer", "AnswerDecoder", "AnswerError"]
 
 MAX_KEPT_BYTES = 64 * 1024
 """How long the text of one small member (links, known subjects) may be."""
@@ -31,23 +34,6 @@ class AnswerError(ValueError):
     """The answer does not keep the contract; the message names the place as a JSON path."""
 
 
-@frozen(eq=False)
-class Answer:
-    """What a successful answer held.
-
-    Attributes:
-        images: The images, in the service's order.
-        download_urls: The signed links.
-        known_subjects: Counts by subject.
-        notes: Deviations that cost nothing, for the log.
-    """
-
-    images: tuple[bytes, ...] = field(repr=False)
-    download_urls: tuple[str, ...] = field(repr=False)
-    known_subjects: dict[str, int]
-    notes: tuple[str, ...]
-
-
 class AnswerDecoder:
     """Feed it the body of a 200 as it arrives, then `finish` it."""
 
@@ -55,6 +41,9 @@ class AnswerDecoder:
         """Start with nothing."""
         self._walk = _Walk()
         self._scanner = Scanner(self._walk)
+        self._begun = False
+        self._whole: Answer | None = None
+        self._first = b""  # what that was decoded from, in case more follows
 
     def feed(self, data: bytes) -> int:
         """Take ``data`` and return how much of it was taken; the caller feeds the rest after a turn of its loop.
@@ -62,7 +51,14 @@ class AnswerDecoder:
         Raises:
             AnswerError: It is not JSON, or holds more images than `MAX_IMAGES`.
         """
+        if not self._begun:
+            self._begun, self._whole = bool(data), decoded(data)
+            if self._whole is not None:
+                self._first = data
+                return len(data)
         try:
+            if self._whole is not None and data:
+                self._walk_first()
             return self._scanner.feed(data)
         except NotJsonError as error:
             problem = f"not JSON: {error}"
@@ -70,9 +66,16 @@ class AnswerDecoder:
                 self._walk.drop_ended(error.depth)
         raise AnswerError(problem)
 
+    def _walk_first(self) -> None:
+        data, self._first, self._whole = self._first, b"", None
+        while data:
+            data = data[self._scanner.feed(data) :]
+
     @property
     def intact(self) -> tuple[bytes, ...]:
         """Every image that is complete and undamaged by now."""
+        if self._whole is not None:
+            return self._whole.images
         return tuple(image.data for image in self._walk.complete if image and not image.problem)
 
     def finish(self) -> Answer:
@@ -81,6 +84,8 @@ class AnswerDecoder:
         Raises:
             AnswerError: It is cut short, is no object, holds an image that is no base64, or neither image nor link.
         """
+        if self._whole is not None:
+            return self._whole
         try:
             self._scanner.finish()
         except NotJsonError as error:

@@ -7,7 +7,7 @@ from benchmarks.processes import compared
 from benchmarks.questions.clients import EVERY_CLIENT
 from benchmarks.work import Shape
 
-_SHAPE = Shape(photo_bytes=3_000_000, images=4, image_bytes=8_000_000, concurrency=32, latency=0.2, calls=64)
+_SHAPE = Shape(photo_bytes=3_000_000, images=4, image_bytes=8_000_000, concurrency=32, latency=0.2, calls=32)
 
 
 def _ask(where: Circumstances) -> Answer:

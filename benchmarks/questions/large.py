@@ -11,7 +11,7 @@ SHAPE = Shape(photo_bytes=3_000_000, image_bytes=6_000_000, concurrency=16, late
 
 
 def _ask(where: Circumstances) -> Answer:
-    return compared(SHAPE, EVERY_CLIENT, where, rounds=5, course=True)
+    return compared(SHAPE, EVERY_CLIENT, where, rounds=4, course=True)
 
 
 QUESTION = Question(

@@ -11,7 +11,7 @@ _SHAPE = Shape(photo_bytes=3_000_000, image_bytes=6_000_000, concurrency=1, call
 
 
 def _ask(where: Circumstances) -> Answer:
-    return compared(_SHAPE, IN_MEMORY, where, rounds=5)
+    return compared(_SHAPE, IN_MEMORY, where, rounds=3)
 
 
 QUESTION = Question(

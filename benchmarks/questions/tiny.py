@@ -12,7 +12,7 @@ _SHAPE = Shape(photo_bytes=20_000, image_bytes=20_000, concurrency=64, calls=200
 
 
 def _ask(where: Circumstances) -> Answer:
-    return compared(_SHAPE, (*IN_MEMORY, _CLOSING), where, rounds=5)
+    return compared(_SHAPE, (*IN_MEMORY, _CLOSING), where, rounds=4)
 
 
 QUESTION = Question(

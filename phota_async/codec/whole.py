@@ -54,18 +54,18 @@ def decoded(body: bytes) -> Answer | None:
 
 
 def _member(document: Any, name: str, kind: type) -> Any:
-    if type(document) is not dict:
-        raise TypeError
-    value = document.get(name)
-    if value is None:
-        return kind()
+    value = _exactly(dict, document).get(name)
+    return kind() if value is None else _exactly(kind, value)
+
+
+def _exactly(kind: type, value: Any) -> Any:
     if type(value) is not kind:
         raise TypeError
     return value
 
 
 def _image(text: Any) -> bytes:
-    image: bytes = b64decode(text, validate=True) if type(text) is str else b""
+    image: bytes = b64decode(_exactly(str, text), validate=True)
     if not image:
         raise TypeError
     return image

@@ -51,7 +51,13 @@ def _bars(result: Result) -> Figure:
     return figure
 
 
-def _bar_panel(axes: Axes, figures: dict[str, list[float]]) -> None:
+def _color(client: str) -> str:
+    if client == FLOOR:
+        return _FLOOR
+    return _OURS if client.startswith(OURS) else _OTHER
+
+
+def _bar_panel(axes: Axes, figures: dict[str, list[float]], color: Callable[[str], str] = _color) -> None:
     """Draw medians as bars, with the least and the greatest as whiskers."""
     clients = list(figures)[::-1]
     medians = [middle([{"": value} for value in figures[client]], "") for client in clients]
@@ -59,7 +65,7 @@ def _bar_panel(axes: Axes, figures: dict[str, list[float]]) -> None:
         [value - min(figures[client]) for client, value in zip(clients, medians, strict=True)],
         [max(figures[client]) - value for client, value in zip(clients, medians, strict=True)],
     ]
-    axes.barh(clients, medians, xerr=spread, color=[_color(client) for client in clients], ecolor="#444", height=0.7)
+    axes.barh(clients, medians, xerr=spread, color=[color(client) for client in clients], ecolor="#444", height=0.7)
     for place, client in enumerate(clients):
         axes.annotate(f" {shown(medians[place])}", (max(figures[client]), place), va="center", fontsize=8)
     axes.set_xmargin(0.2)
@@ -88,16 +94,11 @@ def _makespan(result: Result) -> Figure:
     """Draw how long each course took as a multiple of the ideal."""
     figure = _figure(7, 0.36 * len(result["rounds"]) + 1.0)
     axes = figure.subplots()
-    _bar_panel(axes, {course: [one["makespan"] for one in rounds] for course, rounds in result["rounds"].items()})
+    courses = {course: [one["makespan"] for one in rounds] for course, rounds in result["rounds"].items()}
+    _bar_panel(axes, courses, lambda _: _OURS)
     axes.axvline(1.0, color="#444", linewidth=1, linestyle="--")
     axes.set_title(TITLES["makespan"], fontsize=10, loc="left")
     return figure
-
-
-def _color(client: str) -> str:
-    if client == FLOOR:
-        return _FLOOR
-    return _OURS if client.startswith(OURS) else _OTHER
 
 
 def _figure(width: float, height: float) -> Figure:

@@ -35,9 +35,9 @@ def main() -> None:
                 progress(f"{question.name}: {question.title}")
                 found.append(results.result(question, question.ask(where)))
                 print(report.question(found[-1]), end="\n\n", flush=True)
-    run = results.run(found, peers.versions(interpreter), missing, quick=given.quick)
+                # After each: a later one that fails must not cost what was measured.
+                _keep(results.run(found, peers.versions(interpreter), missing, quick=given.quick), given.out)
     print(report.goals(found))
-    _keep(run, given.out)
 
 
 def _keep(run: dict[str, Any], folder: Path) -> None:

@@ -97,6 +97,7 @@ def without() -> tuple[Path, dict[str, str]]:
         "openai": "openai",
         "openapi_python_client": "phota_attrs",
         "openapi_generator": "phota_pydantic",
+        "a web backend": "uvicorn",
     }
     return Path(sys.executable), {
         client: "left out by --no-peers" for client, package in needed.items() if find_spec(package) is None

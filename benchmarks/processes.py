@@ -68,6 +68,8 @@ def _round(assignment: Assignment, interpreter: Path) -> tuple[Figures, Course]:
     done = {name: after[name] - before[name] for name in after}
     calls = shape.calls + (not shape.waits)  # the first call, which is not measured
     audit(done, calls, shape)
+    if done["fetched"] not in {0, calls * shape.images}:
+        raise ValueError(f"the server saw {done['fetched']} downloads of {calls * shape.images} images")
     return {**figures, "server_ms": done["cpu_s"] / calls * 1000}, course
 
 
@@ -121,8 +123,11 @@ class _MemoryCourse:
         begun, page = time.perf_counter(), resource.getpagesize() / 1e6
         statm = Path(f"/proc/{self.process}/statm")
         while not self._over.wait(_LOOK_SECONDS):
-            pages = int(statm.read_text(encoding="ascii").split()[1])
-            if not pages:  # it has ended
+            try:
+                pages = int(statm.read_text(encoding="ascii").split()[1])
+            except (FileNotFoundError, ProcessLookupError):
+                return
+            if not pages:  # it has ended, and nobody has asked how
                 return
             self._course.append((round(time.perf_counter() - begun, 3), round(pages * page, 1)))
 

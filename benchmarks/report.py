@@ -72,6 +72,8 @@ def question(result: Result) -> str:
     """Return one question's figures, and ours as multiples of the others'."""
     rounds: dict[str, list[dict[str, float]]] = result["rounds"]
     heading = f"### {result['name']}: {result['title']}"
+    if not rounds:
+        return f"{heading}\n\nNot asked: what it needs is not installed."
     names = list(dict.fromkeys(name for figures in rounds.values() for name in figures[0]))
     rows = [(client, *(_spread(figures, name) for name in names)) for client, figures in rounds.items()]
     number = max(len(figures) for figures in rounds.values())

@@ -29,7 +29,7 @@ def machine() -> dict[str, str]:
             break
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {
-        "cpu": f"{os.cpu_count()} x {model}",
+        "cpu": f"{model}, {os.cpu_count()} CPUs",
         "memory": f"{memory:.0f} GiB",
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),

@@ -4,7 +4,9 @@ That it equals json and base64 of the whole, however it is spelled and cut, is h
 """
 
 import base64
+import inspect
 import json
+import sys
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -258,3 +260,19 @@ def test_nothing_of_what_travels_is_held() -> None:
 def test_an_image_is_hidden_from_what_is_shown() -> None:
     assert "hi" not in repr(decoded(answer_with(b"hi" * 100, download_urls=["https://secret.example/"])))
     assert "secret" not in repr(decoded(answer_with(b"hi" * 100, download_urls=["https://secret.example/"])))
+
+
+def test_a_caller_that_stands_deep_gets_its_images_all_the_same() -> None:
+    body = b'{"images":["aW1hZ2U="],"x":' + b"[" * 100 + b"]" * 100 + b"}"
+
+    def below(depth: int) -> tuple[bytes, ...]:
+        return below(depth - 1) if depth else fed([body]).finish().images
+
+    # json needs a level for each bracket, where the interpreter counts those of C as well.
+    assert below(sys.getrecursionlimit() - len(inspect.stack()) - 60) == (b"image",)
+
+
+def test_a_number_that_takes_long_to_read_is_left_to_the_walk() -> None:
+    body = b'{"images":["aW1hZ2U="],"known_subjects":{"counts":{"a":%s}}}' % (b"1" * 21)
+    assert fed([body]).finish().known_subjects == {"a": int("1" * 21)}
+    assert fed([body.replace(b"1" * 21, b"1" * 20)]).finish().known_subjects == {"a": int("1" * 20)}

@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.work import Photo, Shape, Work
-from phota_async import PhotaClient
+from phota_async import FolderReport, PhotaClient
 
 
 @asynccontextmanager
@@ -22,10 +22,15 @@ async def opened(url: str, shape: Shape) -> AsyncGenerator[Work, None]:
             async def work(_photos: Iterator[Photo]) -> None:
                 folder = next(folders)
                 report = await phota.enhance_folder(folder, folder / "images", num_output_images=shape.images)
-                if report.failures or report.not_attempted:
-                    raise ValueError(f"a photo was not enhanced: {report}")
+                _check(report, folder / "images", shape)
 
             yield work
+
+
+def _check(report: FolderReport, images: Path, shape: Shape) -> None:
+    sizes = [path.stat().st_size for path in images.glob("*.png")]
+    if report.failures or report.not_attempted or sizes != [shape.image_bytes] * report.enhanced * shape.images:
+        raise ValueError(f"not every photo was enhanced: {report}, images of {sorted(set(sizes))} bytes")
 
 
 def _photos(folder: Path, count: int, shape: Shape) -> Path:

@@ -21,6 +21,8 @@ _JPEG = b"\xff\xd8\xff\xe0"
 
 
 def _ask(where: Circumstances) -> Answer:
+    if "a web backend" in where.missing:
+        return Answer(rounds={})
     clients = [_IDLE, *where.present(IN_MEMORY)]
     figures: dict[str, list[Figures]] = {client: [] for client in clients}
     photo = where.folder / "backend.jpg"

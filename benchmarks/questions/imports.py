@@ -53,5 +53,6 @@ QUESTION = Question(
         Goal(figure="import_cpu_ms", limit=1.25, beside=PLAIN),
         Goal(figure="import_wall_ms", limit=1.25, beside=PLAIN),
     ),
-    about="What a program imports that makes a call with it; the interpreter's own start is left out.",
+    about="What a program imports that makes a call with it; the interpreter's own start is left out, and so is what"
+    " phota_async loads in a thread when a client opens (cattrs and tenacity).",
 )

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from attrs import define, field, frozen
 
@@ -19,6 +19,9 @@ from phota_async.models import EnhanceOptions, EnhanceResult
 from phota_async.retry import Retries, RetryDetails, RetryPolicy
 from phota_async.transport.post import Endpoint, Poster, Received
 from phota_async.transport.upload import Flight
+
+if TYPE_CHECKING:
+    from phota_async.telemetry import Telemetry, Watch
 
 logger = logging.getLogger("phota_async")
 
@@ -38,6 +41,7 @@ class Means:
     endpoint: Endpoint
     policy: RetryPolicy
     on_retry: Callable[[RetryDetails], object] | None = None
+    telemetry: Telemetry | None = None
 
 
 @define(eq=False)
@@ -63,6 +67,7 @@ class Call:
     _maybe_charged: bool = field(init=False, default=False)
     _attempts: int = field(init=False, default=0)
     _last: PhotaError | None = field(init=False, default=None)
+    _watch: Watch | None = field(init=False, default=None)
 
     async def run(self, image: object) -> EnhanceResult:
         """Enhance one photo.
@@ -70,13 +75,34 @@ class Call:
         Raises:
             PhotaError: Any of the tree but `DownloadError`.
         """
+        telemetry = self.means.telemetry
+        try:
+            result = await (self._run(image) if telemetry is None else self._watched(image, telemetry))
+        except PhotaError as error:
+            # Its words are for whoever called: they may repeat what was sent.
+            told = (type(error).__name__, error.attempts, error.request_id)
+            logger.debug("a call ended in %s, attempts %d, request %s", *told)
+            raise
+        logger.debug("a call took %.1f s, attempts %d, request %s", result.elapsed, result.attempts, result.request_id)
+        return result
+
+    async def _watched(self, image: object, telemetry: Telemetry) -> EnhanceResult:
+        with telemetry.call(self.means.endpoint.url, self.options.response_mode) as self._watch:
+            try:
+                result = await self._run(image)
+            finally:
+                self._watch.maybe_charged = self._in_flight or self._maybe_charged
+            self._watch.answered(result)
+            return result
+
+    async def _run(self, image: object) -> EnhanceResult:
         begun = asyncio.get_running_loop().time()
         failure: Exception
         clock = asyncio.timeout(self.deadline)
         try:
             async with clock:
                 body = RequestBody.of(await open_photo(image), self.options)
-                retries = Retries(self.means.policy, self.means.on_retry, clock.when(), self._quickest, self._pause)
+                retries = Retries(self.means.policy, self._on_retry(), clock.when(), self._quickest, self._pause)
                 received = await retries.run(lambda number: self._attempt(number, body, clock))
         except (NotStartedError, ClientClosedError) as error:
             # What an earlier attempt met, and may have cost, is the end of this call.
@@ -86,15 +112,15 @@ class Call:
             raise
         except TimeoutError as error:
             failure = self._too_late() if clock.expired() else error
-        except asyncio.CancelledError:
-            if self._in_flight:
-                logger.warning("a call was cancelled while its request was in flight; it may have been charged")
-            elif self._maybe_charged:
-                logger.warning("a call was cancelled; an earlier attempt of it may have been charged")
+        except BaseException as error:
+            self._warn_of_loss(error)
             raise
         else:
             return self._result(received, asyncio.get_running_loop().time() - begun)
         raise failure
+
+    def _on_retry(self) -> Callable[[RetryDetails], object] | None:
+        return self.means.on_retry if self._watch is None else self._watch.on_retry(self.means.on_retry)
 
     def _quickest(self) -> float | None:
         return self.means.limiter.quickest
@@ -110,16 +136,19 @@ class Call:
     async def _attempt(self, number: int, body: RequestBody, clock: asyncio.Timeout) -> Received:
         limiter = self.means.limiter
         self.gate.enter()
-        slot = limiter.acquire_nowait()
+        patient = not self.bounded
+        slot = limiter.acquire_nowait(patient=patient)
         if slot is None:
             with self.gate.waiting():
-                slot = await limiter.acquire(bounded=self.bounded and number == 1)
+                slot = await limiter.acquire(patient=patient, again=number > 1)
         flight = Flight(on_arrival=lambda: clock.reschedule(None))
         try:
             self.gate.enter()
             self._check_time(number, clock)
             self._attempts, self._flight = number, flight
             async with self.around(lambda: flight.whole):
+                if self._watch is not None:
+                    self._watch.attempt(number)
                 received = await self.means.poster.post(self.means.endpoint, body, flight)
         except PhotaError as error:
             flight.landed = True
@@ -162,6 +191,14 @@ class Call:
             attempts=self._attempts,
             elapsed=elapsed,
         )
+
+    def _warn_of_loss(self, error: BaseException) -> None:
+        """Say what a call may have cost that ends in no error of ours, so that nobody else says it."""
+        how = "was cancelled" if isinstance(error, asyncio.CancelledError) else f"ended in {type(error).__name__}"
+        if self._in_flight:
+            logger.warning("a call %s while its request was in flight; it may have been charged", how)
+        elif self._maybe_charged:
+            logger.warning("a call %s; an earlier attempt of it may have been charged", how)
 
     def _too_late(self) -> DeadlineExceededError:
         in_flight = self._in_flight

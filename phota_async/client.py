@@ -381,7 +381,8 @@ class PhotaClient:
             attempts=home.attempts,
             proxies=plan.proxies.places(),
         )
-        return fetch.Fetcher(home.downloads(settings.base_url), source, settings.retry, settings.on_retry)
+        session = home.downloads(settings.base_url)
+        return fetch.Fetcher(session, source, settings.retry, settings.on_retry, home.telemetry)
 
     def _means(self, home: Home) -> Means:
         return Means(
@@ -390,6 +391,7 @@ class PhotaClient:
             endpoint=self._endpoint,
             policy=self._settings.retry,
             on_retry=self._settings.on_retry,
+            telemetry=home.telemetry,
         )
 
     @cached_property

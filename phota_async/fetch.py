@@ -6,8 +6,9 @@ import asyncio
 import os
 import re
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from anyio import CancelScope, to_thread
 from attrs import define, field, frozen
@@ -19,8 +20,12 @@ from phota_async.files import Partial, placed
 from phota_async.models import EnhancedImage
 from phota_async.naming import MAX_NAME_BYTES
 from phota_async.retry import Retries, RetryDetails, RetryPolicy
+from phota_async.transport.addresses import parsed
 from phota_async.transport.download import Download, Sink, Source
 from phota_async.transport.session import Session
+
+if TYPE_CHECKING:
+    from phota_async.telemetry import Telemetry, Watch
 
 __all__ = ["Fetcher", "Source", "discarded"]
 
@@ -55,6 +60,7 @@ class Fetcher:
     source: Source
     policy: RetryPolicy
     on_retry: Callable[[RetryDetails], object] | None = None
+    telemetry: Telemetry | None = None
 
     async def image(self, link: URL | str) -> EnhancedImage:
         """Fetch ``link`` into memory.
@@ -85,13 +91,22 @@ class Fetcher:
         await self._fetch(link, _Disk(partial))
 
     async def _fetch(self, link: URL | str, sink: Sink) -> None:
-        download = Download(self.session, self.source, link, sink)
+        watch = None if self.telemetry is None else self.telemetry.download(parsed(link))
+        with watch or nullcontext():
+            await self._fetched(Download(self.session, self.source, link, sink), watch)
+
+    async def _fetched(self, download: Download, watch: Watch | None) -> None:
+        async def attempt(number: int) -> None:
+            if watch is not None:
+                watch.attempt(number)
+            await download.attempt()
+
+        on_retry = self.on_retry if watch is None else watch.on_retry(self.on_retry)
         overall = self.source.timeout.overall
         clock = asyncio.timeout(overall)
         try:
             async with clock:
-                retries = Retries(self.policy, self.on_retry, clock.when())
-                await retries.run(lambda _: download.attempt())
+                await Retries(self.policy, on_retry, clock.when()).run(attempt)
                 return
         except TimeoutError as error:
             # A network file system times out as well.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from anyio import to_thread
 from attrs import field, frozen
@@ -26,6 +28,11 @@ from phota_async.transport.session import (
     session_or_none,
     trace_configs_only,
 )
+
+if TYPE_CHECKING:
+    from phota_async.telemetry import Telemetry
+
+logger = logging.getLogger("phota_async")
 
 
 def _listed(value: Iterable[TraceConfig]) -> tuple[TraceConfig, ...]:
@@ -48,10 +55,14 @@ class Plan:
 class Home:
     """What a client has opened on one event loop."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, telemetry: Telemetry | None) -> None:
         self.plan = plan
+        self.telemetry = telemetry
         self.limiter = Limiter(plan.max_concurrency, plan.max_queue)
         self._opened = AsyncExitStack()
+        if telemetry is not None:
+            telemetry.follow(self.limiter)
+            self._opened.callback(telemetry.leave, self.limiter)
         self.attempts = Attempts()
         self.poster = Poster(plan.session or self._own(open_session(plan.trace_configs)), self.attempts)
         self._downloads: Session | None = None
@@ -78,10 +89,22 @@ class Home:
         await self._opened.aclose()
 
 
-def _load() -> None:
-    """Load what importing the library leaves out, so that no first call loads it on its event loop."""
+def _load() -> Telemetry | None:
+    """Load what importing the library leaves out, so that no first call loads it on its event loop.
+
+    Returns:
+        What calls are told to, where opentelemetry-api is installed.
+    """
     for name in ("tenacity", "phota_async.codec.converter"):
         import_module(name)
+    try:
+        from phota_async.telemetry import TELEMETRY  # noqa: PLC0415  (no part of importing the library either)
+    except ImportError:
+        return None
+    except Exception as error:  # noqa: BLE001  (whatever is installed there, calls are made)
+        logger.warning("opentelemetry-api cannot be used, from 1.30 it can: %s", error)
+        return None
+    return TELEMETRY
 
 
 class Homes:
@@ -97,9 +120,9 @@ class Homes:
         loop = asyncio.get_running_loop()
         if loop not in self._by_loop:
             await self.sweep()
-            await to_thread.run_sync(_load)
+            telemetry = await to_thread.run_sync(_load)
             with self._lock:
-                self._by_loop[loop] = self._by_loop.get(loop) or Home(self.plan)
+                self._by_loop[loop] = self._by_loop.get(loop) or Home(self.plan, telemetry)
         return self._by_loop[loop]
 
     async def sweep(self) -> None:

@@ -26,7 +26,10 @@ from typing import Any, Never
 from phota_async import FolderEvent, FolderReport, PhotaClient, PhotaError, RetryPolicy, Timeout
 
 # What is imported on the way otherwise: later there may be no right to read it.
-ON_THE_WAY = ("anyio._backends._asyncio", "encodings.idna", "phota_async.codec.converter", "phota_async.folder")
+ON_THE_WAY = (
+    *("anyio._backends._asyncio", "encodings.idna"),
+    *("phota_async.codec.converter", "phota_async.folder", "phota_async.telemetry"),
+)
 
 Count = Callable[[str], None]
 

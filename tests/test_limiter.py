@@ -9,6 +9,8 @@ import asyncio
 import gc
 import random
 import selectors
+import weakref
+from itertools import pairwise
 
 import pytest
 from attrs import define, field
@@ -16,7 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from phota_async.errors import ClientClosedError, OverloadedError
-from phota_async.limiter import CUT, Limiter, Slot
+from phota_async.limiter import Limiter, Slot
+from phota_async.width import CUT, UNUSED
 
 FUZZ = settings(derandomize=True, deadline=None, max_examples=150)
 
@@ -58,8 +61,8 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-async def waiting_for(limiter: Limiter) -> asyncio.Task[Slot]:
-    task = asyncio.create_task(limiter.acquire())
+async def waiting_for(limiter: Limiter, *, patient: bool = False, again: bool = False) -> asyncio.Task[Slot]:
+    task = asyncio.create_task(limiter.acquire(patient=patient, again=again))
     await settle()
     return task
 
@@ -167,118 +170,99 @@ async def test_more_waiters_than_the_queue_holds_are_sent_away_at_once(max_queue
         await task
 
 
-async def test_a_call_that_was_admitted_once_is_not_sent_away_later() -> None:
-    limiter = Limiter(1, max_queue=0)
+@pytest.mark.parametrize("kind", ["patient", "again"])
+async def test_a_call_of_a_batch_and_one_that_was_admitted_once_are_not_sent_away(kind: str) -> None:
+    limiter = Limiter(1, max_queue=1)
     await limiter.acquire()
-    again = asyncio.create_task(limiter.acquire(bounded=False))
-    await settle()
-    limiter.release()
-    await again
+    others = [await waiting_for(limiter, **{kind: True}) for _ in range(2)]
+    last = await waiting_for(limiter)  # nor do they take the place of one who may be
+    for task in (*others, last):
+        limiter.release()
+        await task
+
+
+async def test_who_is_sent_away_during_a_pause_is_told_of_it() -> None:
+    limiter = Limiter(5, max_queue=0)
+    limiter.hold(5)
+    with pytest.raises(OverloadedError, match="0 calls already wait for the end of the pause that the service asked"):
+        await limiter.acquire()
 
 
 # ---- the width
 
 
-async def test_a_refusal_cuts_the_width_once_for_each_round_trip() -> None:
-    limiter = Limiter(10)
-    together = [await limiter.acquire() for _ in range(5)]
-    await asyncio.sleep(1)
-    for slot in together:
-        limiter.refused(slot)
-        await asyncio.sleep(0.1)
-    assert limiter.width == pytest.approx(10 * CUT)
-    later = await limiter.acquire()
-    await asyncio.sleep(1)
-    limiter.refused(later)
-    assert limiter.width == pytest.approx(10 * CUT**2)
-
-
-async def test_the_width_never_falls_below_one() -> None:
-    limiter = Limiter(3)
-    for _ in range(20):
-        slot = await limiter.acquire()
-        await asyncio.sleep(1)
-        limiter.refused(slot)
+async def narrowed(limiter: Limiter, to: int) -> Slot:
+    """Have a width that was all in use cut to a number; so many stay in flight."""
+    slots = [await limiter.acquire() for _ in range(int(limiter.width))]
+    await asyncio.sleep(0.01)
+    for _ in slots[to:]:
+        limiter.refused(slots[0])
         limiter.release()
-    assert limiter.width == 1.0
-    await limiter.acquire()
+    assert limiter.in_flight == to
+    assert int(limiter.width) == max(1, int(to * CUT))
+    return slots[0]
 
 
-@pytest.mark.parametrize("width", [1, 2, 3, 7, 20])
-async def test_each_widths_worth_of_successes_adds_one(width: int) -> None:
-    limiter = Limiter(100)
-    limiter.width = float(width)
-    for done in range(1, width + 1):
-        limiter.succeeded(Slot(now()))
-        assert limiter.width <= width + done / width + 1e-9
-    limiter.succeeded(Slot(now()))  # the width grows on the way, and a width's worth with it
-    assert width + 1 <= limiter.width < width + 2.1
-
-
-async def test_successes_never_widen_beyond_the_greatest_width() -> None:
-    limiter = Limiter(3)
-    for _ in range(50):
-        limiter.succeeded(Slot(now()))
-    assert limiter.width == 3.0
-
-
-async def test_what_was_borne_beside_a_refused_call_is_had_again_by_one_for_each_success() -> None:
-    limiter = Limiter(100)
-    limiter.width = 25.0
-    slots = [await limiter.acquire() for _ in range(25)]
-    limiter.refused(slots[0])
-    limiter.release()
-    widths = [limiter.width]
-    for slot in slots[1:9]:
-        limiter.release()
-        limiter.succeeded(slot)
-        widths.append(limiter.width)
-    assert widths[:8] == pytest.approx([17.5, 18.5, 19.5, 20.5, 21.5, 22.5, 23.5, 24.0])
-    assert widths[8] == pytest.approx(24 + 1 / 24)  # nobody knows yet whether there is more
-
-
-async def test_of_a_burst_that_is_refused_the_last_one_tells_how_much_was_borne() -> None:
+async def test_a_refusal_leaves_most_of_what_was_in_flight_beside_it() -> None:
     limiter = Limiter(64)
     slots = [await limiter.acquire() for _ in range(64)]
     await asyncio.sleep(0.01)
     for slot in slots[24:]:
         limiter.refused(slot)
         limiter.release()
-    assert limiter.width == pytest.approx(64 * CUT)
     assert limiter.in_flight == 24
-    for slot in slots[:3]:  # 24 were borne, and the width is more than that: it grows as ever
-        width = limiter.width
-        limiter.succeeded(slot)
-        assert limiter.width == pytest.approx(width + 1 / width)
-    limiter.width = 5.0
-    limiter.succeeded(slots[3])
-    assert limiter.width == 6.0
-    limiter.width = 23.5
-    limiter.succeeded(slots[4])
-    assert limiter.width == 24.0
+    assert limiter.width == pytest.approx(24 * CUT)
 
 
-async def test_each_further_widths_worth_without_a_refusal_adds_one_more_than_the_one_before() -> None:
-    limiter, widths = Limiter(1000), list[int]()
-    limiter.width = 100.0
-    slot = await limiter.acquire()
-    for _ in range(2):
-        limiter.refused(slot)
+@pytest.mark.parametrize("width", [1, 2, 3, 7, 20])
+async def test_each_widths_worth_of_successes_adds_one_within_a_round_trip(width: int) -> None:
+    limiter, seconds = Limiter(100), 5.0
+    limiter.succeeded(Slot(now() - seconds))
+    await narrowed(limiter, width)
+    before = limiter.width
+    assert before == pytest.approx(max(width * CUT, 1))
+    for _ in range(width):
+        limiter.succeeded(Slot(now() - seconds))
+    assert limiter.width == before
+    await asyncio.sleep(seconds)
+    assert before + 0.7 <= limiter.width <= before + 1.1
+
+
+async def test_successes_widen_at_a_random_moment_so_that_clients_in_step_do_not_ask_at_once() -> None:
+    moments: list[float] = []
+    for _ in range(200):
+        limiter = Limiter(3)
+        await narrowed(limiter, 1)
+        begun = now()
+        first, second = await waiting_for(limiter), await waiting_for(limiter)
+        limiter.release()
+        limiter.succeeded(Slot(now() - 10))
+        await first
+        moments.append((await second).begun - begun)
+    assert max(moments) <= 10
+    assert all(any(start < moment <= start + 2.5 for moment in moments) for start in (0, 2.5, 5, 7.5))
+
+
+async def test_successes_never_widen_beyond_the_greatest_width() -> None:
+    limiter = Limiter(3)
+    await narrowed(limiter, 2)
+    for _ in range(50):
+        limiter.succeeded(Slot(now() - 1))
         await asyncio.sleep(1)
-        slot = Slot(now())
-        limiter.width = 100.0
-        for _ in range(4):
-            worth = 0.0
-            while worth < 1 - 1e-9:
-                worth += 1 / limiter.width
-                limiter.succeeded(slot)
-            widths.append(round(limiter.width))
-    assert widths == [101, 103, 106, 110] * 2
+    assert limiter.width == 3.0
+
+
+async def test_at_its_greatest_width_nothing_is_scheduled() -> None:
+    limiter, others = Limiter(3), asyncio.all_tasks()
+    limiter.succeeded(Slot(now() - 1))
+    begun = now()
+    await limiter.drain()
+    assert (now(), asyncio.all_tasks()) == (begun, others)
 
 
 @FUZZ
 @given(st.integers(1, 70), st.lists(st.tuples(st.booleans(), st.integers(1, 40)), max_size=30))
-async def test_no_success_adds_more_than_one_and_no_refusal_takes_more_than_the_cut(
+async def test_no_success_adds_more_than_one_and_the_width_keeps_to_its_bounds(
     greatest: int, course: list[tuple[bool, int]]
 ) -> None:
     limiter = Limiter(greatest)
@@ -286,12 +270,24 @@ async def test_no_success_adds_more_than_one_and_no_refusal_takes_more_than_the_
         slot, start = await limiter.acquire(), limiter.width
         await asyncio.sleep(1)
         for _ in range(times):
-            before = limiter.width
             (limiter.succeeded if good else limiter.refused)(slot)
-            assert 1 <= limiter.width <= greatest
-            assert not good or before <= limiter.width <= before + 1
-        assert good or limiter.width == pytest.approx(max(start * CUT, 1))  # one round trip
+        await asyncio.sleep(1)
+        assert 1 <= limiter.width <= greatest
+        if good:
+            assert start <= limiter.width <= start + times
+        else:
+            assert (1 if start < 3 else start * UNUSED) <= limiter.width <= start
         limiter.release()
+
+
+async def test_one_refusal_of_a_width_that_was_not_in_use_leaves_most_of_it() -> None:
+    limiter = Limiter(64)
+    slots = [await limiter.acquire() for _ in range(20)]
+    await asyncio.sleep(1)
+    for slot in slots[15:]:  # five at once: they tell the same
+        limiter.refused(slot)
+        limiter.release()
+    assert limiter.width == pytest.approx(64 * UNUSED)
 
 
 @define
@@ -319,7 +315,7 @@ async def makespan(service: Service, calls: int, greatest: int, seed: int) -> fl
     limiter, left, chance = Limiter(greatest), iter(range(calls)), random.Random(seed)  # noqa: S311  (the same each time)
 
     async def attempt() -> bool:
-        slot = await limiter.acquire()
+        slot = await limiter.acquire(patient=True)
         good = await service.accepts()
         if not good:
             limiter.refused(slot)
@@ -354,7 +350,7 @@ async def test_a_service_with_less_room_than_asked_for_is_kept_busy_with_few_ref
 @pytest.mark.parametrize("seed", range(3))
 async def test_room_that_comes_back_is_soon_in_use(seed: int) -> None:
     service = Service([(0, 24), (4, 12), (8, 24)])
-    assert await makespan(service, 300, 64, seed) <= 1.2 * 14.5
+    assert await makespan(service, 300, 64, seed) <= 1.3 * 14.5
     assert service.requests <= 1.35 * 300
 
 
@@ -363,7 +359,7 @@ async def test_a_narrowed_limiter_starts_nothing_until_enough_have_landed() -> N
     slots = [await limiter.acquire() for _ in range(4)]
     waiting = await waiting_for(limiter)
     await asyncio.sleep(1)
-    limiter.refused(slots[0])  # 2.8 wide
+    limiter.refused(slots[0])  # 2.91 wide
     for _ in range(2):
         limiter.release()
         await settle()
@@ -373,18 +369,190 @@ async def test_a_narrowed_limiter_starts_nothing_until_enough_have_landed() -> N
     assert limiter.in_flight == 2
 
 
-async def test_a_success_that_widens_lets_the_next_waiter_in_at_once() -> None:
+async def test_what_the_width_grows_by_is_had_without_another_success() -> None:
     limiter = Limiter(2)
-    limiter.width = 1.0
-    slot = await limiter.acquire()
+    slot = await narrowed(limiter, 1)
     first, second = await waiting_for(limiter), await waiting_for(limiter)
+    await asyncio.sleep(1)
     # In the order in which a call does it: the slot is given back, then its success is told.
     limiter.release()
     limiter.succeeded(slot)
     await settle()
-    assert limiter.width == 2.0
     assert first.done()
-    assert second.done()
+    assert not second.done()
+    await second
+    assert limiter.width == 2.0
+    assert now() <= slot.begun + 2
+
+
+async def test_what_the_width_grows_by_goes_to_a_first_attempt_and_a_slot_given_back_to_who_came_first() -> None:
+    limiter = Limiter(4)
+    limiter.succeeded(Slot(now() - 1))
+    await narrowed(limiter, 1)
+    again = [await waiting_for(limiter, patient=True, again=True) for _ in range(2)]
+    fresh = await waiting_for(limiter)
+    limiter.succeeded(Slot(now() - 1))
+    await asyncio.sleep(1)
+    assert int(limiter.width) == 2
+    assert [task.done() for task in (*again, fresh)] == [False, False, True]
+    limiter.release()
+    await settle()
+    assert [task.done() for task in again] == [True, False]
+    limiter.succeeded(Slot(now() - 1))
+    limiter.succeeded(Slot(now() - 1))
+    await again[1]  # nobody else is left to try it
+
+
+# ---- who has nothing in flight
+
+
+async def test_who_is_refused_with_nothing_else_in_flight_asks_in_growing_intervals() -> None:
+    limiter, begun = Limiter(64), now()
+    starts: list[float] = []
+    while now() < begun + 300:
+        starts.append((await limiter.acquire(patient=True)).begun - begun)
+        limiter.refused(Slot(now()))
+        limiter.release()
+    pauses = [later - earlier for earlier, later in pairwise(starts)]
+    assert 0.05 <= min(pauses) <= pauses[0] <= 0.1
+    for start, pause in zip(starts, pauses, strict=False):
+        assert pause <= max(0.1, min(start / 3, 15.0)) + 1e-9
+        assert pause >= max(0.1, min(start / 3, 15.0)) / 2 - 1e-9
+    assert max(pauses) > 12
+    assert len(starts) < 70
+
+
+async def test_who_is_refused_with_nothing_else_in_flight_asks_thrice_in_the_time_of_a_success_or_more() -> None:
+    limiter, starts = Limiter(64), list[float]()
+    limiter.succeeded(Slot(now() - 6.0))
+    for _ in range(60):
+        starts.append((await limiter.acquire(patient=True)).begun)
+        limiter.refused(Slot(now()))
+        limiter.release()
+    assert 1.0 <= max(later - earlier for earlier, later in pairwise(starts)) <= 2.0
+    await limiter.acquire(patient=True)
+    limiter.succeeded(Slot(now() - 6.0))
+    limiter.refused(Slot(now()))  # a success has been in between: it begins again
+    limiter.release()
+    begun = now()
+    await limiter.acquire(patient=True)
+    assert now() <= begun + 0.1
+
+
+async def test_a_refusal_long_ago_holds_nothing_back_any_more() -> None:
+    limiter = Limiter(64)
+    for hour in range(1, 4):
+        await limiter.acquire(patient=True)
+        limiter.refused(Slot(now()))
+        limiter.release()
+        begun = now()
+        await limiter.acquire(patient=True)
+        assert now() <= begun + 0.1
+        limiter.release()
+        await asyncio.sleep(hour * 3600)
+
+
+async def test_a_call_that_somebody_waits_for_is_not_held_back() -> None:
+    limiter, begun = Limiter(64, max_queue=0), now()
+    while now() < begun + 60:
+        await limiter.acquire(patient=True)
+        limiter.refused(Slot(now()))
+        limiter.release()
+    begun = now()
+    batch = await waiting_for(limiter, patient=True)
+    assert (await limiter.acquire()).begun == begun
+    assert not batch.done()
+    limiter.hold(1)  # but this one is the service's own
+    single = await waiting_for(limiter, again=True)
+    limiter.release()
+    assert (await single).begun == pytest.approx(begun + 1)
+    limiter.release()
+    await batch
+    assert now() > begun + 5
+
+
+async def test_a_success_shortens_what_batches_are_held_for() -> None:
+    limiter, begun = Limiter(64), now()
+    while now() < begun + 60:
+        await limiter.acquire(patient=True)
+        limiter.refused(Slot(now()))
+        limiter.release()
+    begun, batch = now(), await waiting_for(limiter, patient=True)
+    slot = await limiter.acquire()
+    await asyncio.sleep(0.3)
+    limiter.release()
+    limiter.succeeded(slot)
+    assert (await batch).begun <= begun + 0.3 + 0.1
+
+
+def test_whoever_comes_at_the_very_end_of_a_hold_does_not_wait_for_ever() -> None:
+    class Ticking(JumpingLoop):
+        """Whose clock goes on with each look at it, as a real one does."""
+
+        def time(self) -> float:
+            self.now += 1e-7
+            return self.now
+
+    async def come(early: float) -> None:
+        limiter = Limiter(1)
+        limiter.hold(1.0)
+        loop.now += 1.0 - early
+        async with asyncio.timeout(5):
+            await limiter.acquire()
+
+    loop = Ticking()
+    try:
+        for step in range(40):
+            loop.run_until_complete(come(step * 5e-8))
+    finally:
+        loop.close()
+
+
+async def test_a_call_of_a_batch_that_comes_back_is_passed_a_few_times_at_most() -> None:
+    limiter = Limiter(1)
+    limiter.hold(1)
+    again = await waiting_for(limiter, patient=True, again=True)
+    fresh = [await waiting_for(limiter, patient=True) for _ in range(20)]
+    while not again.done():
+        await asyncio.sleep(1)
+        await settle()
+        limiter.hold(1)
+        limiter.release()
+    assert sum(task.done() for task in fresh) == 8
+    for task in fresh[8:]:
+        await task
+        limiter.release()
+
+
+async def test_a_single_call_that_comes_back_is_not_passed() -> None:
+    limiter = Limiter(1)
+    limiter.hold(1)
+    again = await waiting_for(limiter, again=True)
+    fresh = await waiting_for(limiter)
+    await again
+    assert not fresh.done()
+    limiter.release()
+    await fresh
+
+
+async def test_who_is_refused_beside_others_holds_nothing_back() -> None:
+    limiter = Limiter(4)
+    await narrowed(limiter, 3)
+    begun = now()
+    for _ in range(2):
+        limiter.release()
+    assert (await limiter.acquire(patient=True)).begun == begun
+
+
+async def test_the_first_start_after_a_hold_goes_to_a_first_attempt() -> None:
+    limiter = Limiter(1)
+    limiter.hold(5)
+    again = await waiting_for(limiter, patient=True, again=True)
+    fresh = await waiting_for(limiter)
+    await fresh
+    assert not again.done()
+    limiter.release()
+    await again
 
 
 async def test_the_quickest_success_is_remembered() -> None:
@@ -515,6 +683,46 @@ async def test_two_who_drain_both_return() -> None:
     await asyncio.gather(*both)
     with pytest.raises(RuntimeError, match="client was closed"):
         await waiting
+
+
+async def test_a_limiter_that_is_drained_while_it_is_held_leaves_nothing_on_the_loop() -> None:
+    limiter = Limiter(2)
+    limiter.hold(1000)
+    waiting, gone = await waiting_for(limiter), weakref.ref(limiter)
+    waiting.cancel()
+    await settle()
+    await limiter.drain()
+    del limiter, waiting
+    gc.collect()
+    assert gone() is None
+
+
+async def test_an_earlier_end_of_a_hold_rings_before_a_later_one() -> None:
+    limiter, begun = Limiter(4), now()
+    limiter.succeeded(Slot(now() - 30))
+    while now() < begun + 20:
+        await limiter.acquire(patient=True)
+        limiter.refused(Slot(now()))
+        limiter.release()
+    begun, batch = now(), await waiting_for(limiter, patient=True)  # its alarm is set
+    limiter.hold(0.5)
+    single = await waiting_for(limiter)
+    assert (await single).begun == pytest.approx(begun + 0.5)
+    limiter.release()
+    assert (await batch).begun > begun + 1
+
+
+async def test_a_drained_limiter_leaves_nothing_on_the_loop() -> None:
+    limiter = Limiter(2)
+    slot = await narrowed(limiter, 1)
+    gone = weakref.ref(limiter)
+    await asyncio.sleep(1)
+    limiter.release()
+    limiter.succeeded(slot)
+    await limiter.drain()
+    del limiter
+    gc.collect()
+    assert gone() is None
 
 
 # ---- pauses

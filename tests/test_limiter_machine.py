@@ -1,5 +1,8 @@
 """The limiter as a state machine: never over its width, first come first served, nobody starves, it always recovers.
 
+Calls of a batch that come back after a failed attempt may be passed by those who make their first, and calls of a batch
+that are held back by any single call; nothing else passes anything.
+
 Each rule is one thing that can happen; several may happen before the loop gets a turn, as in a task that does them in
 a row. Time is the jumping loop's.
 """
@@ -9,7 +12,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-import pytest
 from attrs import define
 from examples import examples
 from hypothesis import strategies as st
@@ -24,7 +26,8 @@ from hypothesis.stateful import (
 from test_limiter import JumpingLoop, settle
 
 from phota_async.errors import ClientClosedError, OverloadedError
-from phota_async.limiter import CUT, Limiter, Slot
+from phota_async.limiter import Limiter, Slot
+from phota_async.width import CUT, YIELD
 
 WHICH = st.integers(0, 2**16)
 
@@ -34,7 +37,12 @@ class Caller:
     """One who asked for a slot."""
 
     task: asyncio.Task[Slot]
-    bounded: bool
+    patient: bool
+    again: bool
+
+    @property
+    def bounded(self) -> bool:
+        return not (self.patient or self.again)
 
 
 class LimiterMachine(RuleBasedStateMachine):
@@ -45,7 +53,10 @@ class LimiterMachine(RuleBasedStateMachine):
         self.loop = JumpingLoop()
         self.waiting: list[Caller] = []
         self.holding: list[Slot] = []
-        self.held_until = self.last_cut = float("-inf")
+        self.held_until = float("-inf")
+        self.batches_held_until = self.batches_held_at_most = float("-inf")  # chance decides in between
+        self.batches_may_be_passed_until = self.looked_at = float("-inf")
+        self.starved: tuple[float, float] | None = None
         self.quickest: float | None = None
         self.drain: asyncio.Task[None] | None = None
         self.settled = True
@@ -60,10 +71,11 @@ class LimiterMachine(RuleBasedStateMachine):
 
     # ---- what happens
 
-    @rule(bounded=st.booleans(), several=st.integers(1, 4), at_once=st.booleans())
-    def come(self, *, bounded: bool, several: int = 1, at_once: bool = False) -> None:
+    @rule(patient=st.booleans(), again=st.booleans(), several=st.integers(1, 4), at_once=st.booleans())
+    def come(self, *, patient: bool, again: bool = False, several: int = 1, at_once: bool = False) -> None:
         for _ in range(several):
-            self.waiting.append(Caller(self.loop.create_task(self.limiter.acquire(bounded=bounded)), bounded))
+            task = self.loop.create_task(self.limiter.acquire(patient=patient, again=again))
+            self.waiting.append(Caller(task, patient, again))
         self.settled = False
         if at_once:
             self.turn()
@@ -74,19 +86,26 @@ class LimiterMachine(RuleBasedStateMachine):
         slot = self.left(which)
         before = self.limiter.width
         self.granting(lambda: self.limiter.succeeded(slot))
-        assert before <= self.limiter.width <= before + 1
+        assert self.limiter.width == before  # it grows later
+        self.starved = None
         took = self.loop.time() - slot.begun
         self.quickest = took if self.quickest is None else min(took, self.quickest)
+        soon = self.loop.time() + self.quickest / 3
+        self.batches_held_until = min(self.batches_held_until, soon)
+        self.batches_held_at_most = min(self.batches_held_at_most, soon)
 
     @precondition(lambda self: self.holding)
     @rule(which=WHICH)
     def be_refused(self, which: int) -> None:
         slot = self.holding[which % len(self.holding)]
-        expected = self.limiter.width
-        if slot.begun >= self.last_cut:  # once for each round trip
-            expected, self.last_cut = max(CUT * expected, 1.0), self.loop.time()
+        others, before = self.limiter.in_flight - 1, self.limiter.width
         self.granting(lambda: self.limiter.refused(slot))
-        assert self.limiter.width == pytest.approx(expected)
+        most, least = (max(1.0, min(before, others * left)) for left in (CUT, YIELD))
+        if others + 1 < int(before):  # it was not all in use, unless somebody waited
+            most = before
+        assert least <= self.limiter.width <= most
+        if not others:
+            self.back_off()
         self.left(which)
 
     @precondition(lambda self: self.holding)
@@ -145,12 +164,14 @@ class LimiterMachine(RuleBasedStateMachine):
         self.loop.run_until_complete(settle())
         self.check_grants(before)
         self.take_slots()
-        self.settled = True
+        self.settled, self.looked_at = True, self.loop.time()
         assert self.limiter.in_flight == len(self.holding)
         assert self.limiter.waiting == len(self.waiting)
         if self.waiting:  # nobody waits where there is room
             held = self.loop.time() < self.held_until
-            assert held or len(self.holding) >= int(self.limiter.width)
+            batches_held = self.loop.time() < self.batches_held_at_most
+            all_held = held or (batches_held and all(caller.patient for caller in self.waiting))
+            assert all_held or len(self.holding) >= int(self.limiter.width)
         if self.max_queue is not None:
             assert sum(caller.bounded for caller in self.waiting) <= self.max_queue
         if self.drain is not None:
@@ -163,6 +184,17 @@ class LimiterMachine(RuleBasedStateMachine):
         assert 1 <= self.limiter.width <= self.greatest
         assert self.limiter.in_flight >= 0
         assert self.limiter.quickest == self.quickest
+
+    def back_off(self) -> None:
+        """Who is refused with nothing else in flight asks again in a third of the time it has had nothing, or less."""
+        now = self.loop.time()
+        longest = 15.0 if self.quickest is None else self.quickest / 3
+        since, last = self.starved or (now, now)
+        self.starved = (since if now - last <= 2 * longest else now), now
+        seconds = min(max((now - self.starved[0]) / 3, 0.1), longest)
+        self.batches_held_until = max(self.batches_held_until, now + seconds / 2)
+        self.batches_held_at_most = max(self.batches_held_at_most, now + seconds)
+        self.batches_may_be_passed_until = max(self.batches_may_be_passed_until, now + seconds)
 
     def left(self, which: int) -> Slot:
         """Give a slot back."""
@@ -194,7 +226,8 @@ class LimiterMachine(RuleBasedStateMachine):
     def see(self, caller: Caller, earlier: list[Caller], still: list[Caller]) -> None:
         match caller.task.exception():
             case None:
-                assert not still  # first come, first served
+                assert all(self.may_pass(caller, other) for other in still)
+                assert not caller.patient or caller.task.result().begun >= self.batches_held_until
                 self.holding.append(caller.task.result())
             case ClientClosedError():
                 assert self.drain is not None
@@ -204,6 +237,11 @@ class LimiterMachine(RuleBasedStateMachine):
                 assert sum(other.bounded for other in earlier) >= self.max_queue
             case error:
                 raise AssertionError from error
+
+    def may_pass(self, caller: Caller, other: Caller) -> bool:
+        """Whether one may get a slot before another who came before."""
+        held_back = self.looked_at < self.batches_may_be_passed_until and not caller.patient
+        return other.patient and (held_back or (other.again and not caller.again))
 
     # ---- how it ends
 
@@ -217,7 +255,7 @@ class LimiterMachine(RuleBasedStateMachine):
         self.loop.close()
 
     def everybody_gets_a_turn(self) -> None:
-        for _ in range(2 * len(self.waiting) + len(self.holding) + 1):
+        for _ in range(2 * len(self.waiting) + len(self.holding) + 4):
             while self.holding:
                 self.left(0)
             self.pass_time(7.0)
@@ -226,13 +264,15 @@ class LimiterMachine(RuleBasedStateMachine):
 
     def width_comes_back(self) -> None:
         """See that successes bring the full width back, and how many they may be at most: one widens by one nth."""
+        self.pass_time(15.0)
         for _ in range(self.greatest * (self.greatest + 1) // 2 + 1):
-            self.come(bounded=False)
+            self.come(patient=True)
             self.pass_time(7.0)
             self.succeed(0)
+        self.pass_time(7.0)
         assert self.limiter.width == self.greatest
         for _ in range(self.greatest):
-            self.come(bounded=False)
+            self.come(patient=True)
         self.turn()
         assert len(self.holding) == self.greatest
         while self.holding:

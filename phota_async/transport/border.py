@@ -25,6 +25,10 @@ class ConnectionLostError(aiohttp.ClientError):
     """What aiohttp itself would make a GET again for."""
 
 
+class PlainError(aiohttp.ClientError):
+    """Stands for an error of aiohttp's whose own words repeat a URL, with a link's query or a proxy's password."""
+
+
 def in_plain_words(error: BaseException) -> str:
     """Say what happened on the connection, without any header and without a URL's query."""
     for kind, words in _WORDS.items():
@@ -49,6 +53,7 @@ _WORDS: dict[type[BaseException], Callable[[Any], str]] = {
     aiohttp.ClientConnectorError: lambda error: f"cannot connect to {error.host}: {_system(error.os_error)}",
     aiohttp.ConnectionTimeoutError: lambda _: "connecting took too long",
     ConnectionLostError: str,
+    PlainError: str,
     aiohttp.ServerDisconnectedError: lambda _: "the connection was closed before an answer",
     aiohttp.ClientPayloadError: lambda _: "the answer was cut short",
     aiohttp.ClientResponseError: lambda _: "the answer is not HTTP",

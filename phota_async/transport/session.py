@@ -12,7 +12,8 @@ from aiohttp import TraceConfig
 from attrs import Attribute, field, frozen
 
 from phota_async.transport.addresses import Place, PublicResolver
-from phota_async.transport.border import ConnectionLostError, in_plain_words
+from phota_async.transport.border import ConnectionLostError, PlainError, in_plain_words
+from phota_async.transport.tracing import harmless
 
 __all__ = [
     "Session",
@@ -100,6 +101,22 @@ async def made_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandl
     raise lost
 
 
+async def in_words_without_urls(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Make a request, and keep errors that repeat a URL from trace_configs: an instrumentation exports them."""
+    try:
+        return await handler(request)
+    except (aiohttp.ClientResponseError, aiohttp.ConnectionTimeoutError) as error:
+        plain = PlainError(in_plain_words(error))
+    except aiohttp.ClientConnectionError as error:
+        if type(error) is not aiohttp.ClientConnectionError:
+            raise
+        # Sending failed: it tells the proxy's URL, and what the photo's source said.
+        plain = PlainError(in_plain_words(error))
+    raise plain
+
+
 def _session(
     connector: aiohttp.BaseConnector, trace_configs: Sequence[TraceConfig], *middlewares: aiohttp.ClientMiddlewareType
 ) -> Session:
@@ -108,6 +125,6 @@ def _session(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None),
-        trace_configs=list(trace_configs),
-        middlewares=middlewares,
+        trace_configs=[*map(harmless, trace_configs)],
+        middlewares=(in_words_without_urls, *middlewares),
     )

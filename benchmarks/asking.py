@@ -17,19 +17,26 @@ Figures: TypeAlias = Mapping[str, float]
 
 @frozen(kw_only=True)
 class Goal:
-    """What one figure of one client may be at most.
+    """What one figure of one client may be at most, or has to be at least.
 
     Attributes:
         figure: Its name.
-        limit: The most it may be: times the same figure of ``beside``, or as it stands where that is None.
+        limit: The most (or the least) it may be: times the same figure of ``beside``, or as it stands where
+            that is None.
         beside: The client that it is compared with.
         client: Whose figure it is.
+        at_least: Whether the limit is the least.
     """
 
     figure: str
     limit: float
     beside: str | None = None
     client: str = OURS
+    at_least: bool = False
+
+    def holds(self, value: float) -> bool:
+        """Whether a value keeps to it."""
+        return value >= self.limit if self.at_least else value <= self.limit
 
 
 @frozen(kw_only=True)

@@ -30,6 +30,8 @@ TITLES = {
     "sent": "requests sent",
     "import_cpu_ms": "CPU, ms",
     "import_wall_ms": "wall, ms",
+    "jain": "fairness (Jain's index)",
+    "least_share": "least share, %",
     "goodput": "successes a second",
     "requests": "requests for each success",
     "makespan": "makespan, x ideal",
@@ -96,14 +98,19 @@ def goals(results: Iterable[Result]) -> str:
             result["name"],
             goal["client"],
             TITLES[goal["figure"]],
-            f"{shown(goal['limit'])}{' x ' + goal['beside'] if goal['beside'] else ''}",
+            _asked(goal),
             "not measured" if goal["value"] is None else shown(goal["value"]),
             {True: "yes", False: "**no**", None: ""}[goal["holds"]],
         )
         for result in results
         for goal in result["goals"]
     ]
-    return "### Goals\n\n" + _table(("question", "of", "figure", "at most", "this run", "holds"), rows)
+    return "### Goals\n\n" + _table(("question", "of", "figure", "asked", "this run", "holds"), rows)
+
+
+def _asked(goal: dict[str, Any]) -> str:
+    beside = f" x {goal['beside']}" if goal["beside"] else ""
+    return f"at {'least' if goal['at_least'] else 'most'} {shown(goal['limit'])}{beside}"
 
 
 def summary(run: dict[str, Any], name: str) -> str:

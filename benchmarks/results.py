@@ -72,5 +72,5 @@ def _rounded(figures: Any) -> dict[str, float]:
 
 
 def _verdict(goal: Goal, value: float | None) -> dict[str, Any]:
-    holds = None if value is None else value <= goal.limit
+    holds = None if value is None else goal.holds(value)
     return {**asdict(goal), "value": None if value is None else float(f"{value:.4g}"), "holds": holds}

@@ -71,7 +71,16 @@ def test_a_goal_is_held_against_the_median_of_the_rounds() -> None:
     assert [(goal["value"], goal["holds"]) for goal in result["goals"]] == [(0.5, True), (2.0, False), (None, None)]
     assert "| phota_async | 2 (1 to 9) |" in report.question(result)
     assert "| floor | 0.5 |" in report.question(result)
-    assert "| one | phota_async | CPU, ms a call | 1.9 | 2 | **no** |" in report.goals([result])
+    assert "| one | phota_async | CPU, ms a call | at most 1.9 | 2 | **no** |" in report.goals([result])
+
+
+def test_a_goal_may_ask_for_the_least() -> None:
+    goal = Goal(figure="jain", limit=0.9, at_least=True)
+    rounds = {"phota_async": [{"jain": 0.9}]}
+    question = Question(name="one", title="a title", ask=lambda _: Answer(rounds=rounds), goals=(goal,))
+    result = results.result(question, Answer(rounds=rounds))
+    assert "| at least 0.9 | 0.9 | yes |" in report.goals([result])
+    assert not goal.holds(0.89)
 
 
 def test_what_is_written_reads_back() -> None:
@@ -88,3 +97,27 @@ def test_the_readme_quotes_what_was_measured() -> None:
     assert report.summary(RUN, "large") in readme
     assert f"on {RUN['date']}" in readme
     assert RUN["machine"]["cpu"] in readme
+
+
+def middle(question: str, figure: str, client: str = "phota_async") -> float:
+    """What was measured, with the three digits that are quoted."""
+    (asked,) = (one for one in RUN["questions"] if one["name"] == question)
+    return float(report.shown(report.middle(asked["rounds"][client], figure)))
+
+
+def about(value: float) -> str:
+    """Two digits of a quotient, or three of what begins with more."""
+    digits = 3 if value >= 10_000 else 2
+    return f"{float(f'{value:.{digits}g}'):,.0f}"
+
+
+def test_the_readmes_arithmetic_is_of_what_was_measured() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    cpu, waiting = middle("large", "cpu_ms"), middle("waiting", "waiting_mb")
+    calls, folder = 1000 / cpu, middle("large", "cpu_ms", "phota_async_folder")
+    copied = 1000 / folder
+    row = f"to folder: {folder:g} ms | {about(copied)} | {about(55 * copied)} | {about(432 * copied)} |"
+    assert row in readme
+    assert f"it is\n{middle('waiting', 'peak_mb'):g} MB.)" in readme
+    assert f"÷ {cpu:g} ms a call | {about(calls)} | {about(55 * calls)} | {about(432 * calls)} |" in readme
+    assert f"÷ {waiting:g} MB a call that waits | \N{EN DASH} | {about(4000 / waiting)} |" in readme

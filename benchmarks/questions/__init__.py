@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from benchmarks.questions import (
     backend,
+    fairness,
     folder_again,
     folder_checksum,
     folder_stall,
@@ -23,7 +24,7 @@ from benchmarks.questions import (
 _IN_ORDER = (
     # First those in which clients mostly wait: a machine may need its time to come to rest.
     *(overload, lost, waiting),
-    *(large, four, tiny, sequential, backend, makespan),
+    *(large, four, tiny, sequential, backend, makespan, fairness),
     *(folder_thousands, folder_again, folder_checksum, folder_stall, growth, imports),
 )
 

@@ -434,7 +434,7 @@ async def test_a_journal_that_is_damaged_meanwhile_stops_the_run(
 
 async def test_a_second_run_on_the_same_folder_is_refused(box: Sandbox, tmp_path: Path) -> None:
     source, output = make(tmp_path / "photos", "a.jpg"), tmp_path / "out"
-    box.latency = 0.3
+    box.latency = 1  # longer than a second run waits for its turn
     async with client(box) as phota:
         running = asyncio.create_task(phota.enhance_folder(source, output))
         await to_thread.run_sync(box.ledger.wait, _has_one_in_flight)

@@ -1,5 +1,7 @@
 """Links to finished images: signed, expiring, by range, and broken by script."""
 
+import asyncio
+import gc
 import time
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -172,3 +174,17 @@ async def test_credentials_on_downloads_are_noted() -> None:
         (leak,) = box.ledger.keys_on_downloads
     assert leak.carried_credentials == ("X-API-Key", "Authorization", "Cookie")
     assert leak.path.startswith("/files/")
+
+
+async def test_callers_who_go_away_while_a_file_is_opened_leave_none_open() -> None:
+    async with Sandbox(long_edge=32) as box:
+        link = URL(await make_link(box))
+        asked = f"GET {link.raw_path_qs} HTTP/1.1\r\nHost: {link.host}\r\n\r\n".encode()
+        for turns in list(range(20)) * 20:
+            _, writer = await asyncio.open_connection(link.host, link.port)
+            writer.write(asked)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            writer.transport.abort()
+        assert (await send("GET", str(link))).status == 200
+    gc.collect()  # a file that is still open warns

@@ -91,7 +91,7 @@ class Journal:
         with ExitStack() as opened, journal._border():
             _refuse_links(folder)
             # Who only asks whether a run is there holds it for a moment.
-            opened.enter_context(_locked(folder, timeout=0.2))
+            opened.enter_context(_locked(folder, timeout=0.5))
             if not journal.path.exists():
                 _create(journal.path)
             elif not without_log and _has_lost_its_log(journal.path):

@@ -5,6 +5,8 @@ import math
 from pathlib import Path
 
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.web_request import BaseRequest
 from attrs import evolve
 
 from . import answers
@@ -15,6 +17,7 @@ from .ledger import DownloadRecord, Ledger
 from .links import Links
 
 _CREDENTIALS = ("X-API-Key", "Authorization", "Cookie", "Proxy-Authorization")
+_TO_OPEN = 0.5  # seconds that opening a file takes at most
 _EXPIRED = Refusal(403, "The link has expired or its signature is wrong")
 
 
@@ -24,6 +27,17 @@ class _File(web.FileResponse):
     def __init__(self, file: Path, call: Call) -> None:
         super().__init__(file, headers=call.headers)
         self.call = call
+
+    async def prepare(self, request: BaseRequest) -> AbstractStreamWriter | None:
+        """Send it. aiohttp would leave the file open if its caller went away while a thread opens it."""
+        sending = asyncio.ensure_future(super().prepare(request))
+        try:
+            return await asyncio.shield(sending)
+        except asyncio.CancelledError:
+            await asyncio.wait([sending], timeout=_TO_OPEN)
+            sending.cancel()
+            await asyncio.wait([sending])
+            raise
 
 
 class Downloads:

@@ -36,6 +36,16 @@ class Price:
     with_subject: float = field(default=0.15, validator=_amount)
 
 
+def price_only(_: object, attribute: Attribute[Price], value: object) -> None:
+    """Validate a field: a bare number of dollars is no price, and would be found out when the bill is made.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if not isinstance(value, Price):
+        raise ValueError(f"{attribute.name} must be a Price, not {value!r}")
+
+
 @frozen(kw_only=True)
 class PhotoRecord:
     """What a folder's journal knows of one photo.

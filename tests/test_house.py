@@ -13,7 +13,7 @@ PACKAGE = Path(phota_async.__file__).parent
 
 # From the ground up: a room may import those that stand before it.
 FLOORS = (
-    *("version", "errors", "formats", "files", "models", "records", "naming", "limiter", "retry"),
+    *("version", "errors", "formats", "files", "models", "records", "naming", "width", "limiter", "retry"),
     *("images.photo", "images.paths", "images.walk", "images.streams", "images"),
     *(
         "journal.database",
@@ -30,18 +30,21 @@ FLOORS = (
     *("transport", "transport.border", "transport.attempts", "transport.addresses", "transport.proxies"),
     *(
         "transport.redaction",
+        "transport.tracing",
         "transport.session",
         "transport.upload",
         "transport.inflate",
         "transport.post",
         "transport.download",
     ),
-    *("settings", "batch", "call", "fetch", "homes"),
+    *("settings", "batch", "telemetry", "call", "fetch", "homes"),
     *("folder.rules", "folder.budget", "folder.tally", "folder.brake", "folder.recorder", "folder.outputs"),
     *("folder.shortfalls", "folder.job", "folder.survey", "folder.purchase", "folder.run", "folder", "client"),
     *("report.words", "report.tally", "report.page", "report.cards", "report.shelf", "report.thumbnails"),
     *("report.writing", "report"),
     *("cli.progress", "cli.results", "cli.job", "cli.looking", "cli.commands", "cli"),
+    *("ray.threads", "ray.store", "ray.records", "ray.rules", "ray.shelf", "ray.waiting", "ray.unwritten", "ray.buyer"),
+    *("ray.purchase", "ray.desk", "ray.rows", "ray.loop", "ray.enhance", "ray"),
 )
 
 # Each outside world and the rooms that know it.
@@ -55,11 +58,13 @@ DOORS = {
     "rich": ("cli",),
     "PIL": ("sandbox", "report"),
     "pillow_heif": ("sandbox", "report"),
+    "opentelemetry": ("telemetry",),
+    "obstore": ("ray",),
 }
 
 DISK_CALLS = {"open", "read_bytes", "write_bytes", "unlink", "mkdir", "exists", "is_file", "is_dir", "iterdir", "walk"}
 # Of a folder run, one room looks at what is there; nothing of it writes.
-DISK_ROOMS = ("files", "images", "journal", "folder.survey", "report", "sandbox")
+DISK_ROOMS = ("files", "images", "journal", "folder.survey", "report", "sandbox", "ray.store")
 
 
 def rooms() -> dict[str, ast.Module]:
@@ -149,7 +154,7 @@ def test_the_disk_is_touched_behind_its_doors_only() -> None:
 
 def test_the_public_names_are_these() -> None:
     assert set(phota_async.__all__) == {
-        *("PhotaClient", "EnhanceResult", "EnhancedImage", "Outcome", "BatchResult"),
+        *("PhotaClient", "EnhanceResult", "EnhancedImage", "Outcome", "Outcomes", "BatchResult"),
         *("FolderReport", "FolderFailure", "FolderEvent", "FolderProgress", "Price"),
         *("RetryPolicy", "RetryDetails", "Timeout", "ValidationIssue", "__version__"),
         *("PhotaError", "ImageError", "ConnectionFailedError", "OutcomeUnknownError", "DeadlineExceededError"),

@@ -13,7 +13,7 @@ from attrs import Attribute, field, frozen
 
 from phota_async.images.walk import Filter
 from phota_async.models import EnhanceOptions
-from phota_async.records import FolderEvent, Price
+from phota_async.records import FolderEvent, Price, price_only
 
 
 def _paths(value: object) -> Iterable[str | os.PathLike[str]]:
@@ -50,11 +50,6 @@ def _amount_or_none(_: object, attribute: Attribute[float | None], value: object
         raise ValueError(f"{attribute.name} must be a number of US dollars, 0 or more, or None, not {value!r}")
 
 
-def _price(_: object, attribute: Attribute[Price], value: object) -> None:
-    if not isinstance(value, Price):
-        raise ValueError(f"{attribute.name} must be a Price, not {value!r}")
-
-
 @frozen(kw_only=True, eq=False)
 class FolderJob:
     """What a folder run is asked for; see `PhotaClient.enhance_folder`.
@@ -73,7 +68,7 @@ class FolderJob:
     retry_unknown: bool = field(default=False, validator=_flag)
     checksum: bool = field(default=False, validator=_flag)
     max_cost_usd: float | None = field(default=None, validator=_amount_or_none)
-    price: Price = field(factory=Price, validator=_price)
+    price: Price = field(factory=Price, validator=price_only)
     on_event: Callable[[FolderEvent], object] | None = field(default=None, validator=_callable_or_none)
     stop: asyncio.Event | None = field(default=None, validator=_event_or_none)
     stand_in: bool = False

@@ -1,0 +1,186 @@
+"""The store that all workers share: a directory, or an object store by its URL. The only room that knows obstore."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import uuid
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from attrs import field, frozen
+from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.store import LocalStore, from_url
+
+from phota_async.errors import PhotaError, without_query
+from phota_async.ray.threads import in_thread
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore, RetryConfig
+
+logger = logging.getLogger("phota_async")
+
+PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0)
+"""Seconds between the tries to write what is paid for. An object store's client tries by itself before each of them."""
+
+TO_WRITE = 300.0
+"""Seconds in which what one request brought is written, all tries together."""
+
+_TRIES: RetryConfig = {"max_retries": 3, "retry_timeout": timedelta(seconds=60)}
+"""What an object store's client does by itself; its own default goes on for three minutes, of each object. How long one
+try may take (30 s) is the environment's to say: options that are given here would take the place of all of its."""
+
+_SHOWN = 300
+
+
+class StoreError(PhotaError):
+    """The store that the workers share cannot be read or written. Nothing was sent."""
+
+
+def open_store(place: str | os.PathLike[str]) -> Store:
+    """Open a store.
+
+    Args:
+        place: An absolute path, or a URL such as ``s3://bucket/prefix``. Credentials and the like are the
+            environment's.
+
+    Raises:
+        ValueError: It is neither.
+        StoreError: It cannot be opened.
+    """
+    if not isinstance(place, str | os.PathLike):
+        raise ValueError(f"store must be a path or a URL, not {place!r}")
+    text = os.fspath(place)
+    scheme = text.partition("://")[0] if "://" in text else None
+    if scheme == "memory" or (scheme is None and not Path(text).is_absolute()):
+        # Each worker has a memory and a working directory of its own.
+        raise ValueError(f"store must be an absolute path or a URL of what all workers share, not {text!r}")
+    with _border("open", without_query(text)):
+        if scheme is None:
+            return Store(LocalStore(text, mkdir=True))
+        return Store(LocalStore.from_url(text, mkdir=True) if scheme == "file" else from_url(text, retry_config=_TRIES))
+
+
+@frozen(eq=False)
+class Store:
+    """Objects by name: each is written whole or not at all.
+
+    Attributes:
+        objects: What obstore knows it as.
+        pauses: Seconds between the tries to write what is paid for.
+    """
+
+    objects: ObjectStore
+    pauses: tuple[float, ...] = field(default=PAUSES, kw_only=True)
+
+    def probe(self) -> None:
+        """Make sure that it writes an object only if there is none, without which everything is bought twice. Blocks.
+
+        Raises:
+            StoreError: It does not, or cannot be written.
+        """
+        name = f"probe-{uuid.uuid4().hex}"
+        with _border("write", name):
+            self.objects.put(name, b"", mode="create")
+            try:
+                self.objects.put(name, b"", mode="create")
+            except AlreadyExistsError:
+                return
+            finally:
+                with suppress(BaseError, OSError):  # a store may let nothing be deleted
+                    self.objects.delete(name)
+        raise StoreError("the store must write an object only if there is none of that name, and this one does not")
+
+    async def names(self, folder: str) -> list[str]:
+        """Return the names of the objects in a folder, without the folder.
+
+        Raises:
+            StoreError: They cannot be listed.
+        """
+        with _border("list", folder):
+            objects: Any = self.objects  # whose type is partly that of an Arrow table
+            listed: list[dict[str, Any]] = (await objects.list_with_delimiter_async(folder))["objects"]
+            return [one["path"].removeprefix(f"{folder}/") for one in listed]
+
+    async def get(self, name: str) -> bytes | None:
+        """Return an object, or None if there is none of that name.
+
+        Raises:
+            StoreError: It cannot be read.
+        """
+        with _border("read", name), suppress(FileNotFoundError):
+            answer = await self.objects.get_async(name)
+            return bytes(await answer.bytes_async())
+        return None
+
+    async def create(self, name: str, content: bytes) -> bool:
+        """Write an object if there is none of that name, and tell whether there was none. Of many one succeeds.
+
+        Raises:
+            StoreError: It cannot be written.
+        """
+        with _border("write", name):
+            try:
+                await self.objects.put_async(name, content, mode="create")
+            except AlreadyExistsError:
+                return False
+            await self._sync(name)
+            return True
+
+    async def put(self, name: str, content: bytes) -> None:
+        """Write an object, in the place of one that is there.
+
+        Raises:
+            StoreError: It cannot be written.
+        """
+        with _border("write", name):
+            await self.objects.put_async(name, content, use_multipart=False)
+            await self._sync(name)
+
+    async def put_surely(self, name: str, content: bytes) -> None:
+        """Write what is paid for: a store that does not take it is tried again.
+
+        Raises:
+            StoreError: It cannot be written.
+        """
+        for pause in self.pauses:
+            try:
+                return await self.put(name, content)
+            except StoreError as error:
+                logger.warning("%s; tried again in %.1f s", error, pause)
+            await asyncio.sleep(pause)
+        return await self.put(name, content)
+
+    async def _sync(self, name: str) -> None:
+        # An object store answers when it is safe; a directory does not, and a claim must outlive the machine's power.
+        root = self.objects.prefix if isinstance(self.objects, LocalStore) else None
+        if root is not None:
+            await in_thread(_sync, root, name)
+
+
+def _sync(root: Path, name: str) -> None:
+    """Wait until a file, and the folders that name it, are on the disk. Blocks."""
+    for part in (PurePosixPath(name), *PurePosixPath(name).parents):
+        handle = os.open(root / part, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+@contextmanager
+def _border(verb: str, name: str) -> Generator[None]:
+    try:
+        yield
+    except (BaseError, OSError, NotImplementedError) as error:
+        # Of many lines; the first one says it, and may hold a signed URL.
+        words = re.sub(r"\?\S*", "", str(error).split("\n", 1)[0])[:_SHOWN]
+        failure = StoreError(f"the store cannot {verb} {name}: {words}")
+    else:
+        return
+    raise failure

@@ -4,6 +4,7 @@ Paid work is never lost and never bought twice unasked, the event loop is never 
 and memory is bounded by what is decoded, not by what travels.
 """
 
+from phota_async.batch import Outcomes
 from phota_async.client import PhotaClient
 from phota_async.errors import (
     APIError,
@@ -62,6 +63,7 @@ __all__ = [
     "NotFoundError",
     "Outcome",
     "OutcomeUnknownError",
+    "Outcomes",
     "OverloadedError",
     "PhotaClient",
     "PhotaError",

@@ -6,10 +6,12 @@ import ast
 import inspect
 import re
 import shutil
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from anyio import to_thread
 
@@ -52,13 +54,19 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phota_sandbox: Sandb
 def test_every_block_is_tested_here() -> None:
     tested = [
         "asyncio.run(main())",
-        "phota.download",
+        'to="portrait-enhanced.png"',
         "enhance_many(",
-        "enhance_stream(",
+        "enhance_stream(Path",
         "enhance_folder(",
-        "InsufficientCreditsError",
+        "except InsufficientCreditsError",
         "RetryPolicy(",
         "FastAPI(",
+        "match error",
+        "def while_connected",
+        "async def begin",
+        "set_tracer_provider(",
+        "create_trace_config(",
+        "phota_async.ray import",
         "box.script(",
         "def test_my_code",
     ]
@@ -74,12 +82,12 @@ async def test_the_first_example(folder: Path, phota_sandbox: Sandbox) -> None:
 
 
 async def test_links_are_downloaded(folder: Path, phota_sandbox: Sandbox) -> None:
-    names = await run_block(block_with("phota.download"))
+    names = await run_block(block_with('to="portrait-enhanced.png"'))
     assert (folder / "portrait-enhanced.png").read_bytes() == names["image"].data
     assert phota_sandbox.ledger.charged_images == 1
 
 
-@pytest.mark.parametrize("call", ["enhance_many(", "enhance_stream("])
+@pytest.mark.parametrize("call", ["enhance_many(", "enhance_stream(Path"])
 async def test_a_folder_is_enhanced(call: str, folder: Path) -> None:
     (folder / "enhanced").mkdir()
     await run_block(block_with(call))
@@ -96,8 +104,8 @@ async def test_a_folder_is_enhanced_into_another(phota_sandbox: Sandbox, capsys:
 
 async def test_an_error_is_told(phota_sandbox: Sandbox, capsys: pytest.CaptureFixture[str]) -> None:
     phota_sandbox.script(Fault(status=402), Fault(status=504))
-    await run_block(block_with("InsufficientCreditsError"))
-    await run_block(block_with("InsufficientCreditsError"))
+    await run_block(block_with("except InsufficientCreditsError"))
+    await run_block(block_with("except InsufficientCreditsError"))
     assert capsys.readouterr().out.startswith("time to buy credits\n504 ")
 
 
@@ -108,17 +116,34 @@ async def test_a_client_takes_the_settings_that_are_shown(phota_sandbox: Sandbox
     assert phota_sandbox.ledger.charged_images == 1
 
 
-async def test_the_web_backend_answers(phota_sandbox: Sandbox, folder: Path) -> None:
-    app = (await run_block(block_with("FastAPI(")))["app"]
-    transport = httpx.ASGITransport(app=app)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://backend") as browser,
-    ):
-        good = await browser.post("/enhance", content=(folder / "portrait.jpg").read_bytes())
-        bad = await browser.post("/enhance", content=b"no photo")
-    assert (good.status_code, good.headers["content-type"]) == (200, "image/png")
-    assert (bad.status_code, phota_sandbox.ledger.charged_images) == (415, 1)
+@pytest.mark.parametrize(
+    ("words", "app", "indent"),
+    [
+        ("FastAPI(", "fastapi_app", ""),
+        ("match error", "answers", ""),
+        ("def while_connected", "visitors", ""),
+        ("async def begin", "albums", " " * 4),
+    ],
+)
+def test_what_is_shown_of_a_backend_is_a_part_of_the_one_that_is_tested(words: str, app: str, indent: str) -> None:
+    text = (ROOT / "tests" / "apps" / f"{app}.py").read_text()
+    # One blank line between definitions is enough in a README.
+    assert textwrap.indent(block_with(words), indent) in re.sub(r"\n{3,}", "\n\n", text)
+
+
+def test_a_program_with_opentelemetry_tells_its_calls(phota_sandbox: Sandbox) -> None:
+    setup, calls = block_with("set_tracer_provider("), textwrap.indent(block_with("create_trace_config("), "    ")
+    # In a process of its own: what it sets up, it sets up once for all.
+    program = (
+        f"import asyncio\nfrom phota_async import PhotaClient\n{setup}\nasync def main():\n{calls}\nasyncio.run(main())"
+    )
+    done = subprocess.run(  # noqa: S603  (our own interpreter and README)
+        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, timeout=50, check=True
+    )
+    told = [f'"name": "{name}"' for name in ("phota.enhance", "POST", "phota.download", "GET", "phota.client.spend")]
+    assert [name for name in told if name not in done.stdout] == []
+    assert "signature=" not in done.stdout
+    assert phota_sandbox.ledger.charged_images == 1
 
 
 async def test_the_sandbox_misbehaves_as_told() -> None:

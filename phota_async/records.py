@@ -11,6 +11,8 @@ from typing import Any, Literal, TypeAlias, overload
 
 from attrs import Attribute, field, frozen
 
+from phota_async.models import EnhanceResult
+
 State: TypeAlias = Literal["enhanced", "answered", "failed", "unknown", "not_attempted"]
 """Of one photo: ``answered`` is paid for, with links that wait to be fetched; ``unknown`` may have been charged."""
 
@@ -34,6 +36,17 @@ class Price:
 
     image: float = field(default=0.12, validator=_amount)
     with_subject: float = field(default=0.15, validator=_amount)
+
+
+def charged_for(result: EnhanceResult) -> tuple[int, bool]:
+    """Return how many images an answer costs, and whether a known subject was recognised."""
+    return len(result.images) or len(result.download_urls), any(result.known_subjects.values())
+
+
+def cost_usd(result: EnhanceResult, price: Price) -> float:
+    """Return what an answer costs."""
+    images, subject = charged_for(result)
+    return round(images * (price.with_subject if subject else price.image), 6)
 
 
 def price_only(_: object, attribute: Attribute[Price], value: object) -> None:

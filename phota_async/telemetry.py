@@ -28,7 +28,7 @@ from phota_async.batch import NotStartedError
 from phota_async.errors import APIError, DownloadError, PhotaError
 from phota_async.limiter import Limiter
 from phota_async.models import EnhanceResult
-from phota_async.records import Price
+from phota_async.records import Price, charged_for, cost_usd
 from phota_async.retry import RetryDetails
 from phota_async.version import __version__
 
@@ -177,9 +177,8 @@ class Watch:
     @_harmless
     def answered(self, result: EnhanceResult) -> None:
         """Say what a call brought."""
-        images = len(result.images) or len(result.download_urls)
-        price = _PRICE.with_subject if any(result.known_subjects.values()) else _PRICE.image
-        self._telemetry.spend.add(images * price, self._labels)
+        images, _ = charged_for(result)
+        self._telemetry.spend.add(cost_usd(result, _PRICE), self._labels)
         if self._span.is_recording():
             self._span.set_attributes({"phota.images": images, **_request_id(result)})
 

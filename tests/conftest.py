@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 
 from phota_async.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from ray_workers import Workers
 
 PHOTOS = Path(__file__).parent / "photos"
 
@@ -46,3 +50,15 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.lower().endswith("_proxy") or name.startswith("PHOTA_"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def workers(phota_sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workers]:
+    """Workers of a cluster without the cluster, whose store is a directory."""
+    import ray_workers  # noqa: PLC0415  (with the store's library, which few tests need)
+
+    monkeypatch.setenv("PHOTA_API_KEY", ray_workers.KEY)
+    phota_sandbox.long_edge = 16
+    made = ray_workers.Workers(phota_sandbox, tmp_path / "store")
+    yield made
+    made.close()

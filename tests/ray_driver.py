@@ -11,13 +11,10 @@ from itertools import count
 from typing import TypeVar
 
 from attrs import field, frozen
-from ray_workers import FOLDER, small_photo
+from ray_workers import FOLDER, desk_of, small_photo
 
-from phota_async import Price
 from phota_async.batch import Gate
-from phota_async.models import EnhanceOptions
 from phota_async.ray.buyer import Buyer
-from phota_async.ray.desk import Desk
 from phota_async.ray.store import Store, open_store
 
 T = TypeVar("T")
@@ -55,16 +52,7 @@ class Deadly(Store):
 
 async def main(url: str, store: str, last: str, when: str) -> None:
     async with Buyer(base_url=url) as buyer:
-        desk = Desk(
-            store=Deadly(open_store(store).objects, int(last), when),
-            buyer=buyer,
-            options=EnhanceOptions(),
-            by="a worker that dies",
-            price=Price(),
-            patience=1.0,
-            retry_unknown=0,
-            width=16,
-        )
+        desk = desk_of(Deadly(open_store(store).objects, int(last), when), buyer, patience=1.0)
         await desk.serve(FOLDER, small_photo(1), Gate())
 
 

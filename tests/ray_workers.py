@@ -14,8 +14,12 @@ from typing import Any
 from attrs import define, field
 from PIL import Image
 
+from phota_async import Price
 from phota_async.models import EnhanceOptions
 from phota_async.ray import Enhance, rules
+from phota_async.ray.buyer import Buyer
+from phota_async.ray.desk import Desk
+from phota_async.ray.store import Store
 from phota_async.sandbox import Sandbox
 
 KEY = "key-of-the-account-that-belongs-in-no-store"
@@ -58,6 +62,20 @@ def until(condition: Callable[[], object], patience: float = 20.0) -> None:
 def rows_of(columns: dict[str, list[Any]]) -> list[Row]:
     names = list(columns)
     return [dict(zip(names, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def desk_of(store: Store, buyer: Buyer, patience: float) -> Desk:
+    """A worker's desk without the worker."""
+    return Desk(
+        store=store,
+        buyer=buyer,
+        options=EnhanceOptions(),
+        by="a worker",
+        price=Price(),
+        patience=patience,
+        retry_unknown=0,
+        width=16,
+    )
 
 
 @define(eq=False)

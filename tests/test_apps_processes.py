@@ -58,12 +58,17 @@ def one_post_to_each(app: App, box: Sandbox) -> dict[int, Future[httpx.Response]
     return posts
 
 
+@contextmanager
+def two_workers(box: Sandbox, folder: Path) -> Generator[tuple[App, dict[int, Future[httpx.Response]]]]:
+    """Serve with two workers, and post to each; their calls stall."""
+    box.script(*[Fault(stall=STALL)] * 2)
+    with serving(Way((*COMMANDS["fastapi"], "--workers", "2"), box, folder, width=1)) as app:
+        yield app, one_post_to_each(app, box)
+
+
 @pytest.mark.slow
 def test_each_worker_has_a_width_of_its_own_and_lets_its_calls_land(tmp_path: Path, phota_sandbox: Sandbox) -> None:
-    phota_sandbox.script(*[Fault(stall=STALL)] * 2)
-    way = Way((*COMMANDS["fastapi"], "--workers", "2"), phota_sandbox, tmp_path / "kept", width=1)
-    with serving(way) as app:
-        posts = one_post_to_each(app, phota_sandbox)
+    with two_workers(phota_sandbox, tmp_path / "kept") as (app, posts):
         app.stop()
         told = app.ended()
         assert [post.result(PATIENCE).status_code for post in posts.values()] == [200, 200], told
@@ -73,10 +78,7 @@ def test_each_worker_has_a_width_of_its_own_and_lets_its_calls_land(tmp_path: Pa
 
 @pytest.mark.slow
 def test_a_worker_that_is_killed_costs_only_its_own_calls(tmp_path: Path, phota_sandbox: Sandbox) -> None:
-    phota_sandbox.script(*[Fault(stall=STALL)] * 2)
-    way = Way((*COMMANDS["fastapi"], "--workers", "2"), phota_sandbox, tmp_path / "kept", width=1)
-    with serving(way) as app:
-        posts = one_post_to_each(app, phota_sandbox)
+    with two_workers(phota_sandbox, tmp_path / "kept") as (app, posts):
         killed, spared = posts
         os.kill(killed, signal.SIGKILL)
         assert isinstance(posts[killed].exception(PATIENCE), httpx.TransportError)

@@ -13,7 +13,6 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -32,19 +31,10 @@ from phota_async.ray.desk import Served
 from phota_async.ray.loop import Loop
 from phota_async.ray.rows import rows
 from phota_async.ray.store import StoreError
-from phota_async.sandbox import Fault, Sandbox
+from phota_async.sandbox import Fault
 
 LOST = Fault(reset="after", charged=True)
 QUICKLY = RetryPolicy(initial_wait=0)
-
-
-@pytest.fixture
-def workers(phota_sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workers]:
-    monkeypatch.setenv("PHOTA_API_KEY", KEY)
-    phota_sandbox.long_edge = 16
-    made = Workers(phota_sandbox, tmp_path / "store")
-    yield made
-    made.close()
 
 
 # ---- what is handed over

@@ -21,11 +21,11 @@ from typing import Any
 import pytest
 from attrs import evolve, field, frozen
 from obstore.store import MemoryStore
-from ray_workers import FOLDER, KEY, Workers, batch_of, rows_of, small_photo, states
+from ray_workers import FOLDER, Workers, batch_of, desk_of, rows_of, small_photo, states
 
-from phota_async import Price, RetryPolicy, Timeout
+from phota_async import RetryPolicy, Timeout
 from phota_async.batch import Gate, NotStartedError
-from phota_async.models import EnhancedImage, EnhanceOptions, EnhanceResult
+from phota_async.models import EnhancedImage, EnhanceResult
 from phota_async.ray import rules
 from phota_async.ray.buyer import Buyer
 from phota_async.ray.desk import Desk, Served
@@ -37,18 +37,9 @@ from phota_async.ray.store import PAUSES, TO_WRITE, Store, StoreError, open_stor
 from phota_async.ray.threads import in_thread
 from phota_async.ray.unwritten import Unwritten
 from phota_async.ray.waiting import Waiting
-from phota_async.sandbox import Fault, Sandbox
+from phota_async.sandbox import Fault
 
 DRIVER = Path(__file__).with_name("ray_driver.py")
-
-
-@pytest.fixture
-def workers(phota_sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workers]:
-    monkeypatch.setenv("PHOTA_API_KEY", KEY)
-    phota_sandbox.long_edge = 16
-    made = Workers(phota_sandbox, tmp_path / "store")
-    yield made
-    made.close()
 
 
 # ---- workers that are killed
@@ -684,16 +675,7 @@ OTHERS = Claim(number=1, word="another's", at=1.0, state="refused", reason="anot
 @pytest.fixture
 async def desk(workers: Workers) -> AsyncIterator[Desk]:
     async with Buyer(base_url=workers.box.url) as buyer:
-        yield Desk(
-            store=await asyncio.to_thread(open_store, workers.store),
-            buyer=buyer,
-            options=EnhanceOptions(),
-            by="a worker",
-            price=Price(),
-            patience=20,
-            retry_unknown=0,
-            width=16,
-        )
+        yield desk_of(await asyncio.to_thread(open_store, workers.store), buyer, patience=20)
 
 
 async def test_a_store_that_fails_for_one_photo_stops_its_batch(workers: Workers, desk: Desk) -> None:

@@ -38,6 +38,7 @@ from phota_async.images import File
 from phota_async.journal import Claim, Item, Key, Reserved, Row, items, photos, walks
 from phota_async.journal.runs import Run
 from phota_async.models import EnhanceOptions, EnhanceResult
+from phota_async.records import charged_for
 
 DOWNLOADS = 8
 """How many photos' images are fetched at once; each holds a piece of 1 MB."""
@@ -232,8 +233,8 @@ class Desk:
         result: EnhanceResult | PhotaError
         try:
             result = await self.enhance(file, lambda whole: self._recorded(work, held, whole))
-            images = len(result.images) or len(result.download_urls)
-            cost_usd = self.budget.pay(images, subject=any(result.known_subjects.values()))
+            images, subject = charged_for(result)
+            cost_usd = self.budget.pay(images, subject=subject)
         except (ImageError, JournalError, ClientClosedError):
             raise  # nothing was sent
         except PhotaError as error:

@@ -21,7 +21,7 @@ from phota_async.ray.shelf import Held, Shelf
 from phota_async.ray.store import Store, StoreError
 from phota_async.ray.unwritten import Unwritten
 from phota_async.ray.waiting import Waiting
-from phota_async.records import Price, price_only
+from phota_async.records import Price, cost_usd, price_only
 
 logger = logging.getLogger("phota_async")
 
@@ -197,14 +197,14 @@ class Desk:
                 if isinstance(error, StoreError | ClientClosedError) and not error.maybe_charged:
                     raise  # nothing was sent
                 return await self._failed(shelf, purchase, error)
-            cost_usd = rules.cost_usd(result, self.price)
-            await purchase.keep(result, cost_usd)
+            paid_usd = cost_usd(result, self.price)
+            await purchase.keep(result, paid_usd)
         return Served(
             state="enhanced",
             images=_bytes(result.images),
             links=result.download_urls,
             request_id=result.request_id or "",
-            cost_usd=round(view.cost_usd + cost_usd, 6),
+            cost_usd=round(view.cost_usd + paid_usd, 6),
             error=rules.NOT_RECORDED.format(reason=purchase.problem) if purchase.problem else "",
         )
 

@@ -8,10 +8,10 @@ from enum import Enum, auto
 from attrs import frozen
 
 from phota_async.folder.rules import options_text
-from phota_async.models import EnhanceOptions, EnhanceResult
+from phota_async.models import EnhanceOptions
 from phota_async.ray.records import Claim, Record
 from phota_async.ray.store import TO_WRITE
-from phota_async.records import LINK_HOURS, Price
+from phota_async.records import LINK_HOURS
 
 LOST = "paid for, and its images are missing from the store or damaged; retry_unknown buys it again"
 EXPIRED = f"paid for more than {LINK_HOURS} hours ago, so its links have expired; retry_unknown buys it again"
@@ -118,12 +118,6 @@ def key(sha256: str, options: EnhanceOptions, *, stand_in: bool) -> str:
 def links_expired(record: Record, now: float) -> bool:
     """Tell whether a record's links have had their time."""
     return now - record.at > LINK_HOURS * 3600
-
-
-def cost_usd(result: EnhanceResult, price: Price) -> float:
-    """Return what an answer cost."""
-    images = len(result.images) or len(result.download_urls)
-    return round(images * (price.with_subject if any(result.known_subjects.values()) else price.image), 6)
 
 
 def patience(attempt: float | None) -> float:

@@ -338,8 +338,11 @@ def test_an_accounts_error_ends_the_waiting_for_another_worker(workers: Workers)
 # ---- life
 
 
-def test_an_interrupt_starts_nothing_new_and_what_is_in_flight_is_recorded(workers: Workers) -> None:
-    workers.box.script(Fault(stall=0.7))
+@pytest.mark.parametrize("at_another_thread", [False, True], ids=["at-the-caller", "at-another-thread"])
+def test_an_interrupt_starts_nothing_new_and_what_is_in_flight_is_recorded(
+    workers: Workers, *, at_another_thread: bool
+) -> None:
+    workers.box.script(Fault(stall=2))
     worker = workers.hire(max_concurrency=1)
 
     def interrupt() -> None:
@@ -348,8 +351,13 @@ def test_an_interrupt_starts_nothing_new_and_what_is_in_flight_is_recorded(worke
 
     thread = threading.Thread(target=interrupt)
     thread.start()
-    with pytest.raises(KeyboardInterrupt):
-        worker(batch_of(1, 2, 3))
+    # Blocked here, a signal is another thread's, and nothing wakes this one.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT] if at_another_thread else [])
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            worker(batch_of(1, 2, 3))
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     thread.join()
     worker.close()
     assert (len(workers.files("record-*.json")), len(workers.box.ledger.requests)) == (1, 1)

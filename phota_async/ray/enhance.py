@@ -16,7 +16,7 @@ from phota_async.models import EnhanceOptions
 from phota_async.ray import rules
 from phota_async.ray.buyer import Buyer
 from phota_async.ray.desk import Desk, Served
-from phota_async.ray.loop import Loop
+from phota_async.ray.loop import Loop, awaited
 from phota_async.ray.rows import Columns, Photo, photos, rows
 from phota_async.ray.store import open_store
 from phota_async.records import Price
@@ -123,9 +123,8 @@ class Enhance:
             ClientClosedError: The worker is closed.
         """
         found, gate = photos(batch), Gate()
-        serving = self._loop.submit(self._serve(found, gate))
         try:
-            served = serving.result()
+            served = awaited(self._loop.submit(self._serve(found, gate)))
         except BaseException:
             # Whoever interrupts: nothing new starts, and what is in flight lands and is recorded.
             with suppress(ClientClosedError):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
 from phota_async.errors import ClientClosedError
 
 T = TypeVar("T")
+
+_DEAF = 0.25  # seconds that a thread may sleep through a signal
 
 
 class Loop:
@@ -42,7 +44,7 @@ class Loop:
             # The garbage collector calls from wherever it happens to run; this thread cannot wait for itself.
             threading.Thread(target=self.close, args=[first, last]).start()
             return
-        self.submit(self._after_all(first, last)).result()
+        awaited(self.submit(self._after_all(first, last)))
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -55,6 +57,16 @@ class Loop:
         await asyncio.sleep(0)  # what was submitted until now becomes tasks
         await _others()
         await last
+
+
+def awaited(running: Future[T]) -> T:
+    """Wait for what a loop runs, in steps.
+
+    A signal that arrives just before a thread goes to sleep, or at another thread, does not wake it.
+    """
+    while not wait([running], _DEAF).done:
+        pass
+    return running.result()
 
 
 async def _others() -> None:

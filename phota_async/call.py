@@ -73,6 +73,7 @@ class Call:
         """Enhance one photo.
 
         Raises:
+            NotStartedError: Its batch was stopped before anything was sent for it.
             PhotaError: Any of the tree but `DownloadError`.
         """
         telemetry = self.means.telemetry
@@ -117,7 +118,12 @@ class Call:
             raise
         else:
             return self._result(received, asyncio.get_running_loop().time() - begun)
-        raise failure
+        finally:
+            self._last = None
+        try:
+            raise failure
+        finally:
+            del failure  # its traceback leads here, to the photo
 
     def _on_retry(self) -> Callable[[RetryDetails], object] | None:
         return self.means.on_retry if self._watch is None else self._watch.on_retry(self.means.on_retry)
@@ -127,7 +133,7 @@ class Call:
 
     async def _pause(self, seconds: float) -> None:
         with self.gate.waiting():
-            await self.means.limiter.pause(seconds)
+            await self.means.limiter.pause(seconds, patient=not self.bounded)
 
     @property
     def _in_flight(self) -> bool:
@@ -136,11 +142,11 @@ class Call:
     async def _attempt(self, number: int, body: RequestBody, clock: asyncio.Timeout) -> Received:
         limiter = self.means.limiter
         self.gate.enter()
-        patient = not self.bounded
-        slot = limiter.acquire_nowait(patient=patient)
+        patient, again = not self.bounded, number > 1
+        slot = limiter.acquire_nowait(patient=patient, again=again)
         if slot is None:
             with self.gate.waiting():
-                slot = await limiter.acquire(patient=patient, again=number > 1)
+                slot = await limiter.acquire(patient=patient, again=again)
         flight = Flight(on_arrival=lambda: clock.reschedule(None))
         try:
             self.gate.enter()
@@ -207,6 +213,7 @@ class Call:
         error = DeadlineExceededError(f"the deadline of {self.deadline:g} s passed {where}", in_flight, images)
         error.attempts = self._attempts
         error.maybe_charged = in_flight or self._maybe_charged
+        error.request_id = self._flight.request_id if self._flight else None
         return error
 
 

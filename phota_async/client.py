@@ -13,7 +13,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal, Self, TypeAlias, Unpack, overload
 
-from anyio import to_thread
 from attrs import evolve
 from yarl import URL
 
@@ -39,6 +38,7 @@ from phota_async.settings import (
     Settings,
     proxies,
 )
+from phota_async.threads import in_thread
 from phota_async.transport.post import Endpoint
 from phota_async.transport.proxies import is_loopback
 from phota_async.transport.session import Session, Timeout, TraceConfig, is_seconds
@@ -63,7 +63,8 @@ class PhotaClient:
         api_key: The account's key; from the environment variable ``PHOTA_API_KEY`` if not given.
         base_url: Where the API is; from ``PHOTA_BASE_URL``, or the service's own address, if not given.
         max_concurrency: How many calls may be in flight at most (on each event loop). The width adapts below that.
-        max_queue: How many calls may wait for a slot before `OverloadedError`; None for any number.
+        max_queue: How many calls may wait for a slot before `OverloadedError`; None for any number. With those in the
+            pauses between their attempts, at most ``max_concurrency + max_queue`` calls are under way.
         timeout: Bounds in seconds.
         retry: What is tried again.
         max_response_bytes: How long an answer may be, as sent and as decompressed.
@@ -306,7 +307,7 @@ class PhotaClient:
             JournalError: Another run writes to ``output``, or its journal cannot be read.
             OSError: ``output`` cannot be written to.
         """
-        await to_thread.run_sync(import_module, "phota_async.folder")  # with SQLite: no part of importing the client
+        await in_thread(import_module, "phota_async.folder")  # with SQLite: no part of importing the client
         from phota_async.folder import FolderJob, FolderMeans, run_folder  # noqa: PLC0415
 
         job = FolderJob.of(

@@ -7,7 +7,8 @@
      ├ ConnectionFailedError                the request never reached the service whole
      ├ OutcomeUnknownError                  sent whole, no complete answer
      ├ DeadlineExceededError(TimeoutError)  the caller's own deadline passed
-     ├ OverloadedError                      too many callers already wait; nothing was sent
+     ├ OverloadedError                      too many callers are already under way; nothing was sent
+     │  └ ClientClosedError(RuntimeError)   the client was closed while a call waited
      ├ DownloadError                        a signed URL could not be fetched
      ├ ResponseFormatError                  a 200 that does not keep the contract
      ├ JournalError                         an output folder's journal is in use, damaged or not ours; nothing was sent
@@ -41,6 +42,15 @@ _SHOWN_DETAIL = 300
 _SHOWN_WORD = 100
 
 
+def charged_by(status: int) -> bool:
+    """Whether an answer of this status may have been paid for.
+
+    What is no status at all counts as a server's failure (RFC 9110, section 15), and of those 500 and 503 alone are the
+    service's own refusals.
+    """
+    return not (300 <= status <= 499 or status in {500, 503})  # noqa: PLR2004
+
+
 class PhotaError(Exception):
     """Anything that this library raises on purpose.
 
@@ -48,11 +58,13 @@ class PhotaError(Exception):
         maybe_charged: Whether this call, in any of its attempts, may have been paid for.
         attempts: How many requests were begun before the library gave up; 0 when none was.
         request_id: The service's ``X-Request-Id``, where there was one.
+        images: What had arrived intact of an answer that may be paid for.
     """
 
     maybe_charged: bool = False
     attempts: int = 0
     request_id: str | None = None
+    images: tuple[EnhancedImage, ...] = ()
 
     def __str__(self) -> str:
         """Return one readable line; never a key, never a signed URL's query."""
@@ -118,7 +130,7 @@ class DeadlineExceededError(PhotaError, TimeoutError):
 
 
 class OverloadedError(PhotaError):
-    """``max_queue`` callers already wait for a slot. Nothing was sent."""
+    """``max_queue`` callers already wait, for a slot or for their next attempt. Nothing was sent."""
 
 
 class ClientClosedError(OverloadedError, RuntimeError):
@@ -207,8 +219,7 @@ class APIError(PhotaError):
         self.request_id = request_id
         self.retry_after = retry_after
         self.body = body
-        # Only these refuse. What is no status at all counts as a server's failure (RFC 9110, section 15).
-        self.maybe_charged = not 300 <= status <= 499  # noqa: PLR2004
+        self.maybe_charged = charged_by(status)
 
     def _message(self) -> str:
         words = [f"{self.status}", _shortened(self.code or "", _SHOWN_WORD), "-", self.meaning]
@@ -312,18 +323,6 @@ class ServerError(APIError):
     """5xx. Only 500 and 503 are the service's own refusals; behind any other the image may have been made."""
 
     meaning = "the service failed"
-
-    def __init__(  # noqa: PLR0913, PLR0917  (as APIError)
-        self,
-        status: int,
-        code: str | None = None,
-        detail: str | None = None,
-        request_id: str | None = None,
-        retry_after: float | None = None,
-        body: bytes = b"",
-    ) -> None:
-        super().__init__(status, code, detail, request_id, retry_after, body)
-        self.maybe_charged = status not in {500, 503}
 
 
 class InternalServerError(ServerError):

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anyio import CancelScope, to_thread
+from anyio import CancelScope
 from attrs import define, field, frozen
 from yarl import URL
 
@@ -20,6 +20,7 @@ from phota_async.files import Partial, placed
 from phota_async.models import EnhancedImage
 from phota_async.naming import MAX_NAME_BYTES
 from phota_async.retry import Retries, RetryDetails, RetryPolicy
+from phota_async.threads import in_thread
 from phota_async.transport.addresses import parsed
 from phota_async.transport.download import Download, Sink, Source
 from phota_async.transport.session import Session
@@ -49,7 +50,7 @@ class _Disk:
     partial: Partial
 
     async def write(self, offset: int, data: bytes) -> None:
-        await to_thread.run_sync(self.partial.write, offset, data)
+        await in_thread(self.partial.write, offset, data)
 
 
 @frozen(eq=False)
@@ -81,9 +82,9 @@ class Fetcher:
             DeadlineExceededError: The overall time-out passed.
             OSError: The file cannot be written.
         """
-        async with discarded(Partial(await to_thread.run_sync(placed, target, _name(link)))) as partial:
+        async with discarded(Partial(await in_thread(placed, target, _name(link)))) as partial:
             await self.into(link, partial)
-            await to_thread.run_sync(partial.finish)
+            await in_thread(partial.finish)
         return partial.target
 
     async def into(self, link: URL | str, partial: Partial) -> None:
@@ -108,11 +109,14 @@ class Fetcher:
             async with clock:
                 await Retries(self.policy, on_retry, clock.when()).run(attempt)
                 return
-        except TimeoutError as error:
-            # A network file system times out as well.
-            late = DeadlineExceededError(f"the deadline of {overall or 0:g} s passed during a download")
-            failure = late if clock.expired() else error
-        raise failure
+        except TimeoutError:
+            if not clock.expired():
+                raise  # a network file system times out as well
+            failure = DeadlineExceededError(f"the deadline of {overall:g} s passed during a download")
+        try:
+            raise failure
+        finally:
+            del failure  # its traceback leads here
 
 
 @asynccontextmanager
@@ -123,7 +127,7 @@ async def discarded(partial: Partial) -> AsyncGenerator[Partial, None]:
     finally:
         # A disk that does not let go of what was not placed is no reason to lose sight of what was.
         with CancelScope(shield=True), suppress(OSError):
-            await to_thread.run_sync(partial.discard)
+            await in_thread(partial.discard)
 
 
 def _name(link: URL | str) -> str:

@@ -13,9 +13,8 @@ from contextlib import suppress
 from pathlib import Path, PurePath
 from typing import Self
 
-from anyio import to_thread
-
 from phota_async import formats
+from phota_async.threads import in_thread
 
 _BLOCK_BYTES = 2**20
 
@@ -31,7 +30,7 @@ async def save(path: str | os.PathLike[str], data: bytes, extension: str) -> Pat
         data: What to write.
         extension: The extension of the name that is made up inside a directory.
     """
-    return await to_thread.run_sync(_save, os.fspath(path), data, extension)
+    return await in_thread(_save, os.fspath(path), data, extension)
 
 
 def _save(path: str, data: bytes, extension: str) -> Path:

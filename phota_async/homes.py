@@ -10,12 +10,12 @@ from contextlib import AsyncExitStack
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from anyio import to_thread
 from attrs import field, frozen
 from yarl import URL
 
 from phota_async.limiter import Limiter
 from phota_async.settings import count_or_none, positive
+from phota_async.threads import in_thread
 from phota_async.transport.addresses import Place, place
 from phota_async.transport.attempts import Attempts
 from phota_async.transport.post import Poster
@@ -120,7 +120,7 @@ class Homes:
         loop = asyncio.get_running_loop()
         if loop not in self._by_loop:
             await self.sweep()
-            telemetry = await to_thread.run_sync(_load)
+            telemetry = await in_thread(_load)
             with self._lock:
                 self._by_loop[loop] = self._by_loop.get(loop) or Home(self.plan, telemetry)
         return self._by_loop[loop]

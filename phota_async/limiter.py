@@ -75,13 +75,15 @@ class Limiter:
 
         Args:
             max_concurrency: The greatest width.
-            max_queue: How many calls may wait for a slot; None for any number.
+            max_queue: How many calls may wait for a slot, and be under way beyond ``max_concurrency``; None for any
+                number.
         """
         self.in_flight = 0
         self.quickest: float | None = None
         self._loop = asyncio.get_running_loop()
         self._width = Width(max_concurrency)
         self._max_queue = max_queue
+        self._pausing = 0  # calls of their own, of no batch
         self._queue: dict[asyncio.Future[None], _Place] = {}  # in order, and a waiter that gives up leaves at once
         self._successes = 0  # that the width has not grown by yet
         self._growth: asyncio.TimerHandle | None = None
@@ -115,22 +117,24 @@ class Limiter:
             again: Whether it comes back from a retry pause: ``max_queue`` does not apply, it was admitted before.
 
         Raises:
-            OverloadedError: ``max_queue`` calls already wait.
+            OverloadedError: ``max_queue`` calls already wait, or too many are under way.
             ClientClosedError: The client was closed meanwhile.
         """
-        slot = self.acquire_nowait(patient=patient)
+        slot = self.acquire_nowait(patient=patient, again=again)
         if slot is None:
             await self._wait(_Place(patient, again))
             slot = Slot(self._loop.time())
         return slot
 
-    def acquire_nowait(self, *, patient: bool = False) -> Slot | None:
+    def acquire_nowait(self, *, patient: bool = False, again: bool = False) -> Slot | None:
         """Take a slot if there is one, and nobody waits who is to have it.
 
         Args:
             patient: Whether the call is part of a batch.
+            again: Whether it comes back from a retry pause.
 
         Raises:
+            OverloadedError: Too many calls are under way.
             ClientClosedError: The client was closed.
         """
         self._check_open()
@@ -138,6 +142,7 @@ class Limiter:
         held = patient and now < self._batches_held_until
         if held or not self._has_room(now) or self._next(now, probing=False) is not None:
             return None
+        self._check_crowd(bounded=not (patient or again))
         self._take()
         return Slot(self._loop.time())
 
@@ -174,15 +179,19 @@ class Limiter:
         """Let nothing new start for that long."""
         self._held_until = max(self._held_until, self._loop.time() + seconds)
 
-    async def pause(self, seconds: float) -> None:
+    async def pause(self, seconds: float, *, patient: bool = False) -> None:
         """Wait between two attempts.
 
         Raises:
             ClientClosedError: The client was closed meanwhile.
         """
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._closed.wait()
+        self._pausing += not patient
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._closed.wait()
+        finally:
+            self._pausing -= not patient
         self._check_open()
 
     async def drain(self) -> None:
@@ -229,8 +238,8 @@ class Limiter:
         return self.in_flight < int(self.width) and now >= self._held_until
 
     async def _wait(self, place: _Place) -> None:
-        if place.bounded and self._max_queue is not None:
-            self._check_queue(self._max_queue)
+        self._check_queue(bounded=place.bounded)
+        self._check_crowd(bounded=place.bounded)
         waiter = self._loop.create_future()
         self._queue[waiter] = place
         self._admit()
@@ -243,12 +252,23 @@ class Limiter:
         finally:
             self._queue.pop(waiter, None)
 
-    def _check_queue(self, most: int) -> None:
+    def _check_queue(self, *, bounded: bool) -> None:
         callers = sum(place.bounded for place in self._queue.values())
-        if callers >= most:
+        if bounded and self._max_queue is not None and callers >= self._max_queue:
             held = self._loop.time() < self._held_until
             what = "the end of the pause that the service asked for" if held else f"one of {int(self.width)} slots"
-            raise OverloadedError(f"{callers} calls already wait for {what} (max_queue={most})")
+            raise OverloadedError(f"{callers} calls already wait for {what} (max_queue={self._max_queue})")
+
+    def _check_crowd(self, *, bounded: bool) -> None:
+        # While the service fails, slots are free, and calls would pile up in their pauses, each with its photo.
+        if not bounded or self._max_queue is None:
+            return
+        waiting = self._pausing + sum(not place.patient for place in self._queue.values())
+        if self.in_flight + waiting >= self._width.greatest + self._max_queue:
+            raise OverloadedError(
+                f"{self.in_flight} calls are in flight, and {waiting} wait for a slot or for their next attempt "
+                f"(max_concurrency={self._width.greatest}, max_queue={self._max_queue})"
+            )
 
     def _admit(self, *, probing: bool = False) -> None:
         # One reading of the clock: what is held by it has an alarm.

@@ -160,8 +160,9 @@ class Outcome:
         source: The photo as it was handed in.
         result: What the call brought, or None.
         error: Why it failed, or None.
-        attempted: False when the batch had stopped (`AuthenticationError`, `InsufficientCreditsError`) before this
-            photo's turn; ``error`` is then what stopped it, and nothing was sent.
+        attempted: False when the batch had stopped before this photo's turn (`AuthenticationError`,
+            `InsufficientCreditsError`, ``outcomes.stop()``, a client that was closed), or when ``photos`` raised
+            instead of giving it; ``error`` tells which, and nothing was sent.
     """
 
     index: int

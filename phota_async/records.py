@@ -256,8 +256,8 @@ class FolderReport:
         enhanced: Photos whose images were put in place by this run, those paid for by an earlier one included.
         skipped: Photos with nothing left to do: done by an earlier run, bought under another name, or with a file that
             stands where theirs would go.
-        failed: Photos that failed. None of them is charged; one that is paid for and was not fetched is fetched, for
-            nothing, by the next run.
+        failed: Photos that failed: not charged, or paid for and still to be fetched, which the next run does for
+            nothing.
         unknown: Photos that may have been charged, or were and are lost. Only ``retry_unknown`` buys them again.
         not_attempted: Photos whose turn never came, because something stopped the run.
         outputs: The files that this run put in place.

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable, Collection
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from attrs import Attribute, field, frozen
 
@@ -128,44 +128,45 @@ class Retries:
         Raises:
             PhotaError: The last failure; ``attempts`` counts them, ``__cause__`` leads through the earlier ones.
         """
-        failures = _Failures()
-        begun = asyncio.get_running_loop().time()
-
-        async def numbered() -> T:
-            failures.count, failures.again = failures.count + 1, False
+        attempts, begun = _Attempts(attempt, self.policy), asyncio.get_running_loop().time()
+        try:
+            outcome = await attempts.make()
+            if attempts.again:
+                outcome = await self._more(attempts, outcome, begun)
+        finally:
+            attempts.forget()
+        if isinstance(outcome, BaseException):
             try:
-                return await attempt(failures.count)
-            except PhotaError as error:
-                failures.add(error, again=self.policy.allows(error))
-                raise
+                raise outcome
+            finally:
+                del outcome  # its traceback leads here
+        return outcome
+
+    async def _more(self, attempts: _Attempts[T], first: T | BaseException, begun: float) -> T | BaseException:
+        # The machine is built only now, when there is something to retry; what failed is its first attempt.
+        machine, made = self._machine(lambda: attempts.again, begun), [first]
+
+        async def from_the_first() -> T | BaseException:
+            return made.pop() if made else await attempts.make()
 
         try:
-            return await numbered()
-        except PhotaError as error:
-            if not failures.again:
-                raise
-            first = [error]
+            outcome: T | BaseException = await machine(from_the_first)
+        finally:
+            machine.iter_state.reset()  # its last steps lead back to it, and it to the photo
+        return outcome
 
-        async def from_the_first() -> T:
-            # The machine is built only now, when there is something to retry; what has failed is its first attempt.
-            if first:
-                raise first.pop()
-            return await numbered()
-
-        return await self._machine(failures, begun)(from_the_first)
-
-    def _machine(self, failures: _Failures, begun: float) -> AsyncRetrying:
+    def _machine(self, again: Callable[[], bool], begun: float) -> AsyncRetrying:
         # No part of what importing the library costs; a client loads it in a thread when it opens.
-        from tenacity import AsyncRetrying, retry_if_exception  # noqa: PLC0415
+        from tenacity import AsyncRetrying  # noqa: PLC0415
 
         # One for each call: a shared one mixes the state of concurrent tasks.
         return AsyncRetrying(
             sleep=self.pause,
-            retry=retry_if_exception(lambda _: failures.again),
+            retry=lambda _: again(),
             wait=self._wait,
             stop=self._stop,
             before_sleep=lambda state: self._before_sleep(state, begun),
-            reraise=True,
+            retry_error_callback=_error,
         )
 
     def _wait(self, state: RetryCallState) -> float:
@@ -185,7 +186,7 @@ class Retries:
     def _before_sleep(self, state: RetryCallState, begun: float) -> None:
         error, elapsed = _error(state), asyncio.get_running_loop().time() - begun
         details = RetryDetails(state.attempt_number, error, state.upcoming_sleep, elapsed)
-        logger.info("attempt %d failed, next in %.1f s: %s", details.attempt, details.wait, error)
+        logger.info("attempt %d failed, next in %.1f s: %s", details.attempt, details.wait, _in_our_words(error))
         if self.on_retry is not None:
             try:
                 self.on_retry(details)
@@ -193,26 +194,51 @@ class Retries:
                 logger.exception("on_retry raised")
 
 
-class _Failures:
-    """The chain of what went wrong in one call."""
+class _Attempts(Generic[T]):
+    """The attempts of one call, and the chain of what went wrong.
 
-    def __init__(self) -> None:
-        self.count = 0
+    An error is a value here. One that tenacity saw raised would hold its frames, which hold the error: photos and
+    images would stay in memory until the garbage collector comes by.
+    """
+
+    def __init__(self, attempt: Callable[[int], Awaitable[T]], policy: RetryPolicy) -> None:
         self.again = False
+        self._attempt = attempt
+        self._policy = policy
+        self._count = 0
         self._last: PhotaError | None = None
 
-    def add(self, error: PhotaError, *, again: bool) -> None:
-        """Chain a failure; ``again`` is what the policy said of it while it spoke for its own attempt only."""
-        self.again = again
+    async def make(self) -> T | BaseException:
+        """Make the next attempt; then ``again`` tells whether another may follow it."""
+        self._count, self.again = self._count + 1, False
+        try:
+            return await self._attempt(self._count)
+        except PhotaError as error:
+            self.again = self._policy.allows(error)  # before the chain: it speaks for its own attempt only
+            self._chain(error)
+            return error
+        except BaseException as error:  # noqa: BLE001  (`Retries.run` raises it)
+            return error
+
+    def _chain(self, error: PhotaError) -> None:
         # These two tell of an attempt that never began.
-        error.attempts = self.count - isinstance(error, OverloadedError | DeadlineExceededError)
+        error.attempts = self._count - isinstance(error, OverloadedError | DeadlineExceededError)
         if self._last is not None and self._last is not error:
             error.__cause__ = self._last
             error.maybe_charged = error.maybe_charged or self._last.maybe_charged
         self._last = error
 
+    def forget(self) -> None:
+        """Let go of the errors, whose tracebacks lead here."""
+        self._last = None
+
+
+def _in_our_words(error: PhotaError) -> PhotaError:
+    # The service's own may repeat what was sent.
+    return type(error)(error.status, request_id=error.request_id) if isinstance(error, APIError) else error
+
 
 def _error(state: RetryCallState) -> PhotaError:
-    error = state.outcome.exception() if state.outcome else None
+    error: object = state.outcome.result() if state.outcome else None
     assert isinstance(error, PhotaError)  # noqa: S101  (the policy allows nothing else)
     return error

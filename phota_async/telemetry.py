@@ -147,11 +147,13 @@ class Watch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._token is not None:
-            context.detach(self._token)
         self._end_attempt(error)
         self._count(error)
-        self._close(error)
+        # Only now, so that what was measured is linked to the span of its own call.
+        if self._token is not None:
+            context.detach(self._token)
+        self._describe(error)
+        self._close()
 
     # ---- what is told
 
@@ -221,7 +223,7 @@ class Watch:
         self._telemetry.calls.add(1, labels)
 
     @_harmless
-    def _close(self, error: BaseException | None) -> None:
+    def _describe(self, error: BaseException | None) -> None:
         if self._span.is_recording():
             self._span.set_attributes({"phota.attempts": self._begun, "phota.outcome": _outcome(error)})
             if self.maybe_charged is not None:
@@ -229,6 +231,9 @@ class Watch:
             if error is not None and _outcome(error) == "error":
                 self._span.set_attributes({**_failure(error), **_request_id(error)})
                 self._span.set_status(StatusCode.ERROR, type(error).__name__)
+
+    @_harmless
+    def _close(self) -> None:
         self._span.end()
 
 

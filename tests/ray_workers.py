@@ -35,7 +35,7 @@ def small_photo(number: int) -> bytes:
     return file.getvalue()
 
 
-FOLDER = rules.key(hashlib.sha256(small_photo(1)).hexdigest(), EnhanceOptions(), stand_in=True)
+FOLDER = rules.keys(EnhanceOptions(), stand_in=True)(hashlib.sha256(small_photo(1)).hexdigest())
 """Where the store has photo 1."""
 
 

@@ -42,6 +42,7 @@ from phota_async import (
     InternalServerError,
     Outcome,
     OutcomeUnknownError,
+    OverloadedError,
     PhotaClient,
     PhotaError,
     RetryDetails,
@@ -532,6 +533,24 @@ async def test_reading_ahead_of_a_long_generator_is_bounded() -> None:
             seen = [outcome.index async for outcome in outcomes]
         assert sorted(seen) == list(range(60))
         assert max(ahead) <= 4
+
+
+async def test_calls_do_not_pile_up_in_their_pauses(box: Sandbox, photo: Path) -> None:
+    box.script(*[Fault(status=500, retry_after=50)] * 3)
+    pausing = asyncio.Semaphore(0)
+    async with PhotaClient(
+        "key", base_url=box.url, max_concurrency=2, max_queue=1, on_retry=lambda _: pausing.release()
+    ) as phota:
+        calls = [asyncio.create_task(phota.enhance(photo)) for _ in range(3)]
+        for _ in calls:
+            await pausing.acquire()
+        with pytest.raises(OverloadedError, match="0 calls are in flight, and 3 wait for a slot or for their next"):
+            await phota.enhance(photo)
+        assert (await phota.enhance_many([photo]))[0].ok
+        calls[0].cancel()
+        await asyncio.wait(calls[:1])
+        assert (await phota.enhance(photo)).attempts == 1
+    assert [type(call.exception()) for call in calls[1:]] == [InternalServerError] * 2
 
 
 async def test_a_call_that_comes_back_from_its_pause_is_not_sent_away_by_max_queue() -> None:

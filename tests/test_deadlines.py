@@ -59,6 +59,20 @@ async def test_the_overall_timeout_is_the_deadline_of_every_call() -> None:
             await phota.enhance(PHOTO)
 
 
+async def test_a_deadline_after_the_head_of_the_answer_tells_the_request() -> None:
+    async def head_only(wire: Wire) -> None:
+        await wire.request()
+        await wire.send(answer(b"{", headers={"X-Request-Id": "req_7"}, length=1000))
+        await wire.stall()
+
+    async with RawServer(head_only) as server, client(server) as phota:
+        with pytest.raises(DeadlineExceededError) as caught:
+            await phota.enhance(PHOTO, timeout=0.5)
+        server.released.set()
+    assert caught.value.outcome_unknown
+    assert caught.value.request_id == "req_7"
+
+
 async def test_a_deadline_while_waiting_for_a_slot_leaves_nothing_unknown() -> None:
     async with RawServer(stalling_once) as server, client(server, max_concurrency=1) as phota:
         first = asyncio.create_task(phota.enhance(PHOTO))

@@ -139,7 +139,7 @@ def test_an_error_holds_what_it_was_given_and_nothing_else() -> None:
         "images": (),
         **late,
     }
-    gone = {"maybe_charged": False, "attempts": 0, "request_id": None}
+    gone = {"maybe_charged": False, "attempts": 0, "request_id": None, "images": ()}
     assert facts(DownloadError("gone", "https://a.example/i", 403, True)) == {  # noqa: FBT003
         **gone,
         "url": "https://a.example/i",
@@ -167,11 +167,11 @@ def test_an_answers_error_holds_what_it_was_given_and_nothing_else(kind: type[AP
         "body": b"body",
     }
     issues: dict[str, Any] = {"errors": ISSUES} if kind is UnprocessableError else {}
-    held = {"maybe_charged": False, "attempts": 0, **given, **issues}
+    held = {"maybe_charged": False, "attempts": 0, "images": (), **given, **issues}
     assert facts(kind(*given.values(), *issues.values())) == {**held, "args": (*given.values(), *issues.values())}
     nothing: dict[str, Any] = {"code": None, "detail": None, "request_id": None, "retry_after": None, "body": b""}
     empty = dict.fromkeys(issues, ())
-    bare = {"maybe_charged": False, "attempts": 0, "status": status, **nothing, **empty}
+    bare = {"maybe_charged": False, "attempts": 0, "images": (), "status": status, **nothing, **empty}
     assert facts(kind(status)) == {**bare, "args": (status, *nothing.values(), *empty.values())}
 
 

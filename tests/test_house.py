@@ -13,7 +13,7 @@ PACKAGE = Path(phota_async.__file__).parent
 
 # From the ground up: a room may import those that stand before it.
 FLOORS = (
-    *("version", "errors", "formats", "files", "models", "records", "naming", "width", "limiter", "retry"),
+    *("version", "errors", "formats", "threads", "files", "models", "records", "naming", "width", "limiter", "retry"),
     *("images.photo", "images.paths", "images.walk", "images.streams", "images"),
     *(
         "journal.database",

@@ -172,13 +172,45 @@ async def test_more_waiters_than_the_queue_holds_are_sent_away_at_once(max_queue
 
 @pytest.mark.parametrize("kind", ["patient", "again"])
 async def test_a_call_of_a_batch_and_one_that_was_admitted_once_are_not_sent_away(kind: str) -> None:
-    limiter = Limiter(1, max_queue=1)
-    await limiter.acquire()
+    limiter = Limiter(4, max_queue=1)
+    await narrowed(limiter, 1)
     others = [await waiting_for(limiter, **{kind: True}) for _ in range(2)]
     last = await waiting_for(limiter)  # nor do they take the place of one who may be
     for task in (*others, last):
         limiter.release()
         await task
+
+
+async def test_calls_in_their_pauses_are_under_way_too() -> None:
+    limiter = Limiter(2, max_queue=1)
+    pausing = [asyncio.create_task(limiter.pause(1e6)) for _ in range(2)]
+    await asyncio.sleep(0)
+    await limiter.acquire()
+    with pytest.raises(OverloadedError, match="1 calls are in flight, and 2 wait for a slot or for their next attempt"):
+        await limiter.acquire()
+    for others in ({"patient": True}, {"again": True}):
+        await limiter.acquire(**others)
+        limiter.release()
+    limiter.release()
+    for task in pausing:
+        task.cancel()
+    await asyncio.wait(pausing)
+    await limiter.acquire()
+
+
+async def test_a_call_that_must_wait_counts_those_in_their_pauses_as_well() -> None:
+    limiter = Limiter(2, max_queue=3)
+    for _ in range(2):
+        await limiter.acquire()
+    pausing = [asyncio.create_task(limiter.pause(1e6)) for _ in range(2)]
+    waiting = await waiting_for(limiter)
+    with pytest.raises(OverloadedError, match="2 calls are in flight, and 3 wait"):
+        await limiter.acquire()
+    assert limiter.waiting == 1
+    for task in (*pausing, waiting):
+        task.cancel()
+    await asyncio.wait([*pausing, waiting])
+    assert limiter.in_flight == 2
 
 
 async def test_who_is_sent_away_during_a_pause_is_told_of_it() -> None:

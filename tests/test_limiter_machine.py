@@ -234,7 +234,9 @@ class LimiterMachine(RuleBasedStateMachine):
             case OverloadedError():
                 assert caller.bounded
                 assert self.max_queue is not None
-                assert sum(other.bounded for other in earlier) >= self.max_queue
+                queue_is_full = sum(other.bounded for other in earlier) >= self.max_queue
+                under_way = len(self.holding) + sum(not other.patient for other in earlier)
+                assert queue_is_full or under_way >= self.greatest + self.max_queue
             case error:
                 raise AssertionError from error
 

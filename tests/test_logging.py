@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import phota_async
-from phota_async import InvalidRequestError, PhotaClient, RetryPolicy
+from phota_async import InvalidRequestError, PhotaClient, RetryPolicy, ServerError
 from phota_async.sandbox import Fault, Sandbox
 
 NO_ROOM = Fault(status=503, retry_after=0)
@@ -59,9 +59,14 @@ async def test_a_failure_is_told_without_the_services_words(
     box: Sandbox, photo: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "phota_async")
-    box.script(NO_ROOM, Fault(status=400, code="INVALID_REQUEST", detail="about the prompt"))
+    refused = Fault(status=503, code="OF_THE_PROMPT", detail="about the prompt", retry_after=0)
+    box.script(refused, Fault(status=400, code="INVALID_REQUEST", detail="about the prompt"))
     async with to(box) as phota:
         with pytest.raises(InvalidRequestError, match="about the prompt") as caught:
             await phota.enhance(photo)
-    assert ours(caplog)[1:] == [f"a call ended in InvalidRequestError, attempts 2, request {caught.value.request_id}"]
-    assert "about the prompt" not in caplog.text
+    earlier = caught.value.__cause__
+    assert isinstance(earlier, ServerError)
+    assert ours(caplog) == [
+        f"attempt 1 failed, next in 0.0 s: 503 - {earlier.meaning} (request {earlier.request_id})",
+        f"a call ended in InvalidRequestError, attempts 2, request {caught.value.request_id}",
+    ]

@@ -141,7 +141,7 @@ async def test_loopback_is_not_proxied_because_the_environment_says_so(
 
 
 async def test_more_calls_than_a_pool_holds_are_in_flight_at_once(box: Sandbox, photo: Path) -> None:
-    answers = [Fault(status=200, body=b'{"images":["aGVsbG8="]}', stall=2.0)] * 120
+    answers = [Fault(status=200, body=b'{"images":["aGVsbG8="]}', stall=4.0)] * 120
     box.script(*answers)
     async with PhotaClient("key", base_url=box.url, max_concurrency=120) as phota:
         batch = await phota.enhance_many([photo] * 120)

@@ -13,8 +13,10 @@ import sys
 import threading
 import time
 import weakref
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -24,15 +26,17 @@ from ray_workers import KEY, Workers, batch_of, rows_of, small_photo, states, un
 
 from phota_async import Price, RetryPolicy, Timeout
 from phota_async.errors import ClientClosedError
+from phota_async.folder.rules import options_text
 from phota_async.models import EnhanceOptions
 from phota_async.ray import Enhance, rules
 from phota_async.ray.buyer import Buyer
-from phota_async.ray.desk import Served
+from phota_async.ray.desk import Desk, Served
 from phota_async.ray.loop import Loop
 from phota_async.ray.rows import rows
 from phota_async.ray.store import StoreError
 from phota_async.sandbox import Fault
 
+HERE = Path(__file__).parent
 LOST = Fault(reset="after", charged=True)
 QUICKLY = RetryPolicy(initial_wait=0)
 
@@ -83,11 +87,40 @@ def test_a_photo_of_several_images_has_as_many_rows_and_other_columns_are_handed
     assert all(path.suffix == ".jpg" for path in workers.files("claim-1-image-*"))
 
 
+def test_the_bill_is_the_sum_over_rows_that_differ_in_key_or_number(workers: Workers) -> None:
+    rows = workers.run(1, 1, 2, num_output_images=3)
+    bill = sum({(row["key"], row["number"]): row["spend_usd"] for row in rows}.values())
+    assert (len(rows), workers.box.ledger.charged_images, round(bill, 6)) == (9, 6, 0.72)
+
+
 def test_the_same_photo_twice_is_bought_once(workers: Workers) -> None:
     rows = workers.run(1, 1, 2)
     assert rows[0]["key"] == rows[1]["key"] != rows[2]["key"]
     assert rows[0]["image"] == rows[1]["image"]
     assert workers.charges == [1, 1]
+
+
+def test_a_batch_of_many_rows_begins_in_steps(workers: Workers) -> None:
+    begun, digests = [0], list[str]()
+
+    def watch(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code.co_name == "_run_once":  # a turn of the loop
+            begun.append(0)
+        elif event == "call" and frame.f_code is Desk.serve.__code__:
+            begun[-1] += 1
+        elif event == "call" and frame.f_code is options_text.__code__:
+            digests.append("made on the loop")
+
+    threading.setprofile(watch)
+    try:
+        worker = workers.hire()
+    finally:
+        threading.setprofile(None)
+    rows = worker({"bytes": [b"no photo %d" % number for number in range(200)]})
+    assert rows["state"] == ["failed"] * 200
+    assert sum(begun) >= 200
+    assert max(begun) < 100
+    assert digests == []
 
 
 def test_what_a_batch_has_met_is_not_bought_again_for_the_next_photo_with_the_same_bytes(workers: Workers) -> None:
@@ -125,7 +158,7 @@ def test_links_are_handed_over_while_they_live(workers: Workers) -> None:
 
 
 def test_what_a_stand_in_made_is_not_taken_for_the_services() -> None:
-    keys = [rules.key("ab" * 32, EnhanceOptions(), stand_in=stand_in) for stand_in in (True, False)]
+    keys = [rules.keys(EnhanceOptions(), stand_in=stand_in)("ab" * 32) for stand_in in (True, False)]
     assert keys == ["stand-in/" + keys[1], keys[1]]
     assert keys[1].startswith("ab/abab")
 
@@ -159,11 +192,36 @@ def test_a_row_without_a_photo_fails_alone(workers: Workers) -> None:
     rows = rows_of(workers.hire()(batch))
     assert states(rows) == ["failed", "failed", "failed", "enhanced"]
     assert [row["error"] for row in rows[:3]] == [
-        rules.NO_BYTES,
+        rules.NO_BYTES.format(kind="NoneType"),
         "the photo of 8 bytes is not a JPEG, PNG, WebP or HEIC photo (told by its first bytes)",
         "the photo of 0 bytes is empty",
     ]
     assert len(workers.box.ledger.requests) == len(workers.claims()) == 1
+
+
+@pytest.mark.parametrize("kind", [bytearray, memoryview])
+def test_bytes_of_other_kinds_are_photos(kind: type[bytearray], workers: Workers) -> None:
+    (row,) = rows_of(workers.hire()({"bytes": [kind(small_photo(1))]}))
+    assert (row["state"], row["key"]) == ("enhanced", workers.run(1)[0]["key"])
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"bytes": [small_photo(1)], "path": ["a", "b"]}, r"the columns {'path': 2} are not as long as 'bytes', .* 1 "),
+        ({"bytes": [small_photo(1)], "path": np.array([])}, r"the columns {'path': 0} are not as long"),
+        ({"bytes": [small_photo(1)], "path": None}, "'path' must be a column: .*, not one NoneType"),
+        ({"bytes": [small_photo(1)], "path": np.float64(1)}, "'path' must be a column: .*, not one float64"),
+        ({"bytes": [small_photo(1)], "path": "a"}, "'path' must be a column: .*, not one str"),
+        ({"bytes": small_photo(1)}, "'bytes' must be a column: .*, not one bytes"),
+    ],
+)
+def test_columns_that_do_not_fit_are_refused_before_anything_is_sent(
+    columns: dict[str, Any], words: str, workers: Workers
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        workers.hire()(columns)
+    assert workers.box.ledger.requests == []
 
 
 def test_rows_that_do_not_fit_are_refused_before_anything_is_sent(workers: Workers) -> None:
@@ -191,6 +249,23 @@ def test_after_an_accounts_error_nothing_new_is_sent_and_the_next_run_buys_the_r
     assert (len(workers.box.ledger.requests), sorted(workers.claims())) == (2, ["refused", "sent"])
     assert states(workers.run(1, 2, 3, 4)) == ["enhanced"] * 4
     assert workers.charges == [1] * 4
+
+
+def test_an_accounts_error_keeps_nobody_from_what_is_paid_for(workers: Workers) -> None:
+    paid = workers.run(*range(1, 9))
+    workers.files("claim-1-image-0.png")[0].unlink()
+    workers.box.script(Fault(status=402))
+    rows = workers.run(9, *range(1, 9), max_concurrency=1)
+    assert sorted(states(rows)) == [*["enhanced"] * 7, "failed", "unknown"]
+    assert [row["spend_usd"] for row in rows[1:]] == [row["spend_usd"] for row in paid]
+
+
+def test_what_was_paid_for_a_photo_is_told_also_if_its_turn_does_not_come(workers: Workers) -> None:
+    workers.run(1)
+    workers.files("claim-1-image-0.png")[0].unlink()
+    workers.box.script(Fault(status=402))
+    rows = workers.run(2, 1, retry_unknown=True, max_concurrency=1)
+    assert [(row["state"], row["spend_usd"]) for row in rows] == [("failed", 0.0), ("not_attempted", 0.12)]
 
 
 def test_what_was_refused_is_tried_again_by_the_next_run(workers: Workers) -> None:
@@ -392,7 +467,7 @@ threading.Thread(target=worker, args=[batch_of(1)], daemon=True).start()
 sys.stdin.readline()
 """
     command = [sys.executable, "-c", script, str(workers.store), workers.box.url]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, cwd=Path(__file__).parent) as process:  # noqa: S603
+    with subprocess.Popen(command, stdin=subprocess.PIPE, cwd=HERE) as process:  # noqa: S603
         assert workers.box.ledger.wait(lambda ledger: ledger.in_flight)
         assert process.stdin is not None
         process.stdin.close()
@@ -411,6 +486,20 @@ def test_a_worker_that_nobody_holds_closes_itself(workers: Workers) -> None:
     gc.collect()
     thread.join()
     assert gone() is None
+
+
+@pytest.fixture
+def loop() -> Loop:
+    return Loop()
+
+
+@pytest.fixture
+def no_threads(loop: Loop) -> Iterator[None]:
+    """Let no thread begin after the loop's: there is no room for the stack that each is to have."""
+    del loop
+    usual = threading.stack_size(2**50)
+    yield
+    threading.stack_size(usual)
 
 
 def test_a_loop_is_closed_from_its_own_thread_too() -> None:
@@ -457,6 +546,111 @@ def test_a_loop_that_is_closed_runs_what_was_submitted_before() -> None:
     assert told == ["late", "last"]
 
 
+def test_who_interrupts_the_end_of_a_loop_is_let_go_and_the_end_comes() -> None:
+    loop, told, go_on = Loop(), list[str](), threading.Event()
+    before = {*threading.enumerate()}
+
+    async def last() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        await asyncio.to_thread(go_on.wait)
+        told.append("last")
+
+    with pytest.raises(KeyboardInterrupt):
+        loop.close(lambda: None, last())
+    assert told == []
+    (goes_on,) = [one for one in {*threading.enumerate()} - before if one.name.startswith("phota-async-end")]
+    assert not goes_on.daemon
+    go_on.set()
+    goes_on.join()
+    assert told == ["last"]
+    with pytest.raises(ClientClosedError):
+        loop.submit(asyncio.sleep(0))
+
+
+def test_an_interrupt_while_the_interpreter_exits_does_not_cut_the_end_short() -> None:
+    script = """
+import asyncio, atexit, os, signal, sys
+from phota_async.ray.loop import Loop
+
+def interrupted(*_):
+    print("interrupted", flush=True)
+    raise KeyboardInterrupt
+
+async def last():
+    os.kill(os.getpid(), signal.SIGINT)
+    sys.stdin.readline()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    print("recorded", flush=True)
+
+signal.signal(signal.SIGINT, interrupted)
+loop = Loop()
+atexit.register(lambda: loop.close(lambda: None, last()))
+"""
+    command, pipe = [sys.executable, "-c", script], subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:  # noqa: S603
+        assert process.stdout is not None
+        assert process.stdout.readline() == "interrupted\n"
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.5)
+        printed, told = process.communicate("go on\n", timeout=20)
+    assert printed == "recorded\n"
+    assert "KeyboardInterrupt" in told
+
+
+@pytest.mark.usefixtures("no_threads")
+def test_a_loop_is_closed_also_where_no_thread_can_be_had(loop: Loop) -> None:
+    told: list[str] = []
+
+    async def last() -> None:
+        told.append("last")
+
+    async def close() -> None:
+        loop.close(lambda: None, last())
+
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        loop.submit(close()).result()
+    assert told == []
+    loop.close(lambda: None, last())
+    assert told == ["last"]
+
+
+def test_a_loop_whose_last_words_fail_is_closed_and_tells() -> None:
+    before, loop = {*threading.enumerate()}, Loop()
+    (thread,) = {*threading.enumerate()} - before
+
+    async def last() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        loop.close(lambda: None, last())
+    assert not thread.is_alive()
+
+
+def test_a_worker_that_a_fork_inherits_refuses_and_does_not_keep_it_from_exiting(workers: Workers) -> None:
+    script = """
+import os, sys
+from ray_workers import batch_of
+from phota_async.errors import ClientClosedError
+from phota_async.ray import Enhance
+worker = Enhance(sys.argv[1], base_url=sys.argv[2])
+child = os.fork()
+if not child:
+    try:
+        worker(batch_of(1))
+    except ClientClosedError as error:
+        print(error, flush=True)
+    sys.exit(7)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+print(worker(batch_of(1))["state"])
+"""
+    command = [sys.executable, "-W", "ignore", "-c", script, str(workers.store), workers.box.url]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60, cwd=HERE)  # noqa: S603
+    refusal = "the worker belongs to another process: build it in the one that uses it"
+    assert done.stdout.splitlines() == [refusal, "7", "['enhanced']"]
+    assert done.stderr == ""
+
+
 def test_a_loop_takes_nothing_that_would_not_come_to_its_end() -> None:
     loop, closing, go_on = Loop(), threading.Event(), threading.Event()
 
@@ -491,6 +685,8 @@ def test_a_batch_for_a_worker_that_was_closed_is_refused(workers: Workers) -> No
     [
         ({"store": "relative/path"}, "store must be an absolute path or a URL"),
         ({"store": "memory:///"}, "store must be an absolute path or a URL of what all workers share"),
+        ({"store": "MEMORY:///x"}, "store must be an absolute path or a URL of what all workers share"),
+        ({"store": " memory:///x"}, "store must be an absolute path or a URL of what all workers share"),
         ({"store": 5}, "store must be a path or a URL, not 5"),
         ({"price": 0.12}, "price must be a Price, not 0.12"),
         ({"price": None}, "price must be a Price, not None"),
@@ -511,6 +707,9 @@ def test_a_wrong_option_is_named(options: dict[str, Any], words: str, workers: W
 def test_the_key_is_taken_from_the_environment_only(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TypeError, match="unexpected keyword argument 'api_key'"):
         workers.hire(api_key=KEY)
+    monkeypatch.setenv("PHOTA_API_KEY", "a-key\n")
+    with pytest.raises(ValueError, match="PHOTA_API_KEY must be printable ASCII"):
+        workers.hire()
     monkeypatch.delenv("PHOTA_API_KEY")
     with pytest.raises(ValueError, match="set the environment variable PHOTA_API_KEY"):
         workers.hire()
@@ -521,11 +720,25 @@ def test_a_store_that_cannot_be_opened_is_told(workers: Workers) -> None:
         workers.hire(store="gopher://place/x?signature=secret")
     with pytest.raises(StoreError, match="cannot open /proc/nowhere"):
         workers.hire(store="/proc/nowhere")
+    with pytest.raises(StoreError, match="cannot open s3://buc ket/x: invalid domain character"):
+        workers.hire(store="s3://buc ket/x")
+    with pytest.raises(StoreError, match="cannot open file://server/x"):
+        workers.hire(store="file://server/x")
 
 
-def test_a_directory_has_a_url_too(workers: Workers) -> None:
-    rows = workers.run(1, store=workers.store.as_uri())
-    assert workers.run(1) == rows
+def test_a_directory_is_made_for_its_user_alone_but_not_the_one_it_is_in(tmp_path: Path, workers: Workers) -> None:
+    workers.hire(store=tmp_path / "new")
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
+    with pytest.raises(StoreError, match=f"there is no {tmp_path}/share; is a shared folder not mounted here?"):
+        workers.hire(store=tmp_path / "share" / "new")
+    assert not (tmp_path / "share").exists()
+
+
+@pytest.mark.parametrize("spelled", [str, str.upper, " {}".format])
+def test_a_directory_has_a_url_too(spelled: Callable[[str], str], workers: Workers) -> None:
+    url = workers.store.with_name("with space").as_uri()
+    rows = workers.run(1, store=f"{spelled('file')}{url.removeprefix('file')}")
+    assert workers.run(1, store=workers.store.with_name("with space")) == rows
     assert workers.charges == [1]
 
 

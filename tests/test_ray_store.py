@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import json
 import logging
+import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from attrs import evolve, field, frozen
@@ -38,6 +42,8 @@ from phota_async.ray.threads import in_thread
 from phota_async.ray.unwritten import Unwritten
 from phota_async.ray.waiting import Waiting
 from phota_async.sandbox import Fault
+
+T = TypeVar("T")
 
 DRIVER = Path(__file__).with_name("ray_driver.py")
 
@@ -240,6 +246,24 @@ print("\\n".join(opened))
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)  # noqa: S603
         expected = [root / "a/b/object", root / "a/b", root / "a", root]
         assert [line for line in done.stdout.splitlines() if line.startswith(str(root))] == [*map(str, expected)]
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EIO])
+@pytest.mark.parametrize("unable", [stat.S_ISDIR, stat.S_ISREG])
+async def test_a_file_system_may_be_unable_to_flush_folders_but_not_files(
+    unable: Callable[[int], bool], number: int, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = os.fsync
+
+    def fsync(handle: int) -> None:
+        if unable(os.fstat(handle).st_mode):
+            raise OSError(number, "not here")
+        usual(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    passes = unable is stat.S_ISDIR and number != errno.EIO
+    with nullcontext() if passes else pytest.raises(StoreError, match=r"cannot write a/object: .*not here"):
+        await desk.store.put("a/object", b"")
 
 
 class Warned(logging.Handler):
@@ -512,6 +536,39 @@ async def test_no_hash_of_an_image_is_made_on_the_event_loop(workers: Workers, d
         sys.setprofile(None)
     assert len(hashed) == 1  # the one above, which shows that it would be seen
     assert workers.charges == [1]
+
+
+@frozen(eq=False)
+class Crowded(Store):
+    """A store that tells how many photos were looked for or read at once."""
+
+    now: list[str] = field(factory=list[str])
+    widths: list[int] = field(factory=list[int])
+
+    async def names(self, folder: str) -> list[str]:
+        return await self._counted(folder, super().names(folder))
+
+    async def get(self, name: str) -> bytes | None:
+        return await self._counted(name.rpartition("/")[0], super().get(name))
+
+    async def _counted(self, folder: str, reading: Awaitable[T]) -> T:
+        self.now.append(folder)
+        self.widths.append(len({*self.now}))
+        try:
+            return await reading
+        finally:
+            self.now.remove(folder)
+
+
+async def test_no_more_photos_are_read_at_once_than_are_bought_at_once(workers: Workers, desk: Desk) -> None:
+    bought = await batch_at(desk, *range(20))
+    for lost in workers.files("claim-1-image-0.png")[:10]:
+        lost.unlink()
+    store = Crowded(desk.store.objects)
+    again = await batch_at(evolve(desk, store=store, width=3), *range(20))
+    assert sorted(one.state for one in again) == ["enhanced"] * 10 + ["unknown"] * 10
+    assert all(one == before for one, before in zip(again, bought, strict=True) if one.state == "enhanced")
+    assert max(store.widths) == 3
 
 
 # ---- claims at the same moment

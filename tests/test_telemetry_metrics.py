@@ -170,3 +170,21 @@ async def test_a_client_whose_loop_has_ended_is_not_counted(
     widths.append(observed.total("width"))
     await phota.aclose()
     assert widths == [7, 0]
+
+
+async def test_what_is_measured_is_linked_to_the_span_of_its_call(
+    box: Sandbox, photo: Path, observed: Observed
+) -> None:
+    box.script(NO_ROOM)
+    async with to(box) as phota:
+        await phota.enhance(photo)
+    call = observed.span("phota.enhance").context
+    assert call is not None
+    port = URL(box.url).port
+    linked = {
+        metric.name.removeprefix("phota.client."): {exemplar.span_id for exemplar in point.exemplars}
+        for metric in observed.metrics()
+        for point in metric.data.data_points
+        if dict(point.attributes or {}).get("server.port") == port
+    }
+    assert linked == {name: {call.span_id} for name in ("calls", "call.duration", "attempts", "retries", "spend")}

@@ -11,7 +11,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from anyio import to_thread
 from attrs import define, evolve, field, frozen
 from rich.console import Console
 from rich.markup import escape
@@ -22,6 +21,7 @@ from phota_async.client import PhotaClient
 from phota_async.errors import JournalError
 from phota_async.journal.views import status
 from phota_async.records import FolderEvent, FolderProgress, FolderReport
+from phota_async.threads import in_thread
 
 COULD_NOT_RUN, SOME_FAILED, ACCOUNT, BUDGET, UNKNOWN, INTERRUPTED = 1, 3, 4, 5, 6, 130
 NO_PHOTO = (
@@ -162,7 +162,7 @@ class _Run:
         unknown = self._progress.unknown
         with suppress(JournalError, OSError):  # there is none yet
             # A request whose body had not gone out whole is not in doubt: only the journal can tell.
-            unknown = (await to_thread.run_sync(status, self.job.output)).unknown
+            unknown = (await in_thread(status, self.job.output)).unknown
         self._progress = progress = evolve(self._progress, unknown=unknown, in_flight=0)
         return FolderReport(
             enhanced=progress.enhanced,

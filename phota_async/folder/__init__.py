@@ -9,7 +9,6 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from anyio import to_thread
 from attrs import frozen
 
 from phota_async.batch import Gate, ended
@@ -30,6 +29,7 @@ from phota_async.folder.tally import Tally
 from phota_async.journal import Journal, items, photos, runs
 from phota_async.journal.runs import Run
 from phota_async.records import FolderReport
+from phota_async.threads import in_thread
 
 __all__ = ["Action", "Enhance", "FolderJob", "FolderMeans", "foresee", "run_folder"]
 
@@ -129,12 +129,12 @@ def foresee(job: FolderJob) -> Iterator[tuple[Path, Action]]:
 
 @asynccontextmanager
 async def _journal(job: FolderJob) -> AsyncGenerator[Recorder, None]:
-    opening = asyncio.create_task(to_thread.run_sync(_opened, job))
+    opening = asyncio.create_task(in_thread(_opened, job))
     try:
         await ended(opening)  # whoever cancels: a journal that opens when nobody waits for it would stay open
     except asyncio.CancelledError:
         if opening.exception() is None:
-            await ended(asyncio.create_task(to_thread.run_sync(opening.result().close)))
+            await ended(asyncio.create_task(in_thread(opening.result().close)))
         raise
     journal = opening.result()
     recorder = Recorder(journal)
@@ -147,7 +147,7 @@ async def _journal(job: FolderJob) -> AsyncGenerator[Recorder, None]:
 
 async def _closed(recorder: Recorder, journal: Journal) -> None:
     await recorder.aclose()
-    await to_thread.run_sync(journal.close)
+    await in_thread(journal.close)
 
 
 def _opened(job: FolderJob) -> Journal:

@@ -7,7 +7,6 @@ import os
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path, PurePath
 
-from anyio import to_thread
 from attrs import field, frozen
 
 from phota_async.errors import JournalError
@@ -18,6 +17,7 @@ from phota_async.formats import EXTENSIONS, media_type
 from phota_async.journal import NAME, Claim, Journal, Occupied, Reserved, names
 from phota_async.models import EnhancedImage
 from phota_async.naming import plainer
+from phota_async.threads import in_thread
 
 MARK = "run-"
 """What an unfinished file of a folder run has in its name, so that another program's is left alone."""
@@ -50,7 +50,7 @@ class Outputs:
         """
         reserved = await self.recorder.write(names.reserve(self.folder, claim, paid=paid))
         if isinstance(reserved, Reserved):
-            await to_thread.run_sync(self._try_folder, reserved.names[0].parent)
+            await in_thread(self._try_folder, reserved.names[0].parent)
         return reserved
 
     def _try_folder(self, below: PurePath) -> None:
@@ -82,7 +82,7 @@ class Outputs:
     async def placed(self, claim: Claim, reserved: Sequence[PurePath]) -> list[Path]:
         """Return the files, and write that the item is done, if images stand under all the names reserved."""
         paths = [self.folder / name for name in reserved]
-        if not await to_thread.run_sync(lambda: all(map(is_image, paths))):
+        if not await in_thread(lambda: all(map(is_image, paths))):
             return []
         await self.recorder.write(names.place(claim, reserved))
         return paths
@@ -105,18 +105,18 @@ class Outputs:
         return [self.folder / name for name in placed]
 
     async def _put(self, claim: Claim, name: PurePath, fill: Fill) -> PurePath:
-        folder = await to_thread.run_sync(make_folders, self.folder, name.parent)
+        folder = await in_thread(make_folders, self.folder, name.parent)
         async with discarded(Partial(folder / name.name, MARK)) as partial:
             await fill(partial)
-            fitting = await to_thread.run_sync(_fitting, partial, name)
+            fitting = await in_thread(_fitting, partial, name)
             if claim.overwrite and fitting == name:
-                await to_thread.run_sync(partial.finish)
+                await in_thread(partial.finish)
                 return name
             return await self._finish(claim, partial, fitting)
 
     async def _finish(self, claim: Claim, partial: Partial, name: PurePath) -> PurePath:
         try:
-            while not await to_thread.run_sync(partial.finish_new, self.folder / name):
+            while not await in_thread(partial.finish_new, self.folder / name):
                 name = await self._another(claim, name)
         except OSError as error:
             if error.errno not in _BAD_NAME or (plain := plainer(name)) == name:
@@ -132,19 +132,19 @@ class Outputs:
         """Tell whether the disk, the folder as a whole or the journal is the matter, and not one file's place."""
         if isinstance(error, JournalError) or error.errno in _MACHINE or str(error.filename) == str(self.folder / NAME):
             return True
-        return not await to_thread.run_sync(_takes_files, self.folder)
+        return not await in_thread(_takes_files, self.folder)
 
 
 def _copying(original: Path) -> Fill:
     async def fill(partial: Partial) -> None:
-        await to_thread.run_sync(partial.copy, original)
+        await in_thread(partial.copy, original)
 
     return fill
 
 
 def _writing(image: EnhancedImage) -> Fill:
     async def fill(partial: Partial) -> None:
-        await to_thread.run_sync(partial.write, 0, image.data)
+        await in_thread(partial.write, 0, image.data)
 
     return fill
 

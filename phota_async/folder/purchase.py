@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 from pathlib import PurePath
 from typing import TypeAlias
 
-from anyio import to_thread
 from attrs import define, field, frozen
 
 from phota_async.batch import NotStartedError
@@ -39,6 +38,7 @@ from phota_async.journal import Claim, Item, Key, Reserved, Row, items, photos, 
 from phota_async.journal.runs import Run
 from phota_async.models import EnhanceOptions, EnhanceResult
 from phota_async.records import charged_for
+from phota_async.threads import in_thread
 
 DOWNLOADS = 8
 """How many photos' images are fetched at once; each holds a piece of 1 MB."""
@@ -104,7 +104,7 @@ class Desk:
             OSError: A file, or the journal, cannot be written.
         """
         try:
-            file, sha256, is_news = await to_thread.run_sync(identify, row)
+            file, sha256, is_news = await in_thread(identify, row)
             if is_news:
                 size, modified_ns = file.size, file.stamp.modified_ns
                 await self.recorder.write(walks.identified(row.source, size, modified_ns, sha256))
@@ -314,7 +314,7 @@ class Desk:
                 await self.recorder.write(walks.troubled(work.source, reason))
             elif error.maybe_charged:
                 await self.recorder.write(items.unknown(work.key, reason, kind, error.request_id))
-                if images := getattr(error, "images", ()):
+                if images := error.images:
                     paths = await self.outputs.keep(work.claim, reserved.names, images, done=False)
                     reason = rules.RESCUED.format(reason=reason, paths=", ".join(map(str, paths)))
             else:

@@ -8,7 +8,6 @@ import os
 from collections.abc import Callable, Iterator
 
 import anyio
-from anyio import to_thread
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from attrs import frozen
 
@@ -22,6 +21,7 @@ from phota_async.folder.tally import Tally
 from phota_async.journal import Journal, items, photos
 from phota_async.journal.photos import Left
 from phota_async.journal.runs import Run
+from phota_async.threads import in_thread
 
 logger = logging.getLogger("phota_async")
 
@@ -86,7 +86,7 @@ class FolderRun:
     ) -> None:
         desk = self.desk
         pages = await desk.recorder.run(lambda journal: sort(journal, desk.run, desk.again))
-        while page := await to_thread.run_sync(_next, pages):
+        while page := await in_thread(_next, pages):
             await self._skip(page, first)
             for number, due in enumerate(page.due, 1):
                 if number % _AT_ONCE == 0:

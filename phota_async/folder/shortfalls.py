@@ -8,7 +8,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from phota_async.errors import JournalError, PhotaError
+from phota_async.errors import APIError, JournalError, PhotaError
 from phota_async.folder.brake import Brake
 from phota_async.folder.outputs import Outputs
 from phota_async.folder.tally import Tally
@@ -111,8 +111,8 @@ def _slim(error: Exception) -> Exception:
             link.args = tuple(
                 () if isinstance(fact, tuple) else b"" if isinstance(fact, bytes) else fact for fact in facts
             )
-            for name, nothing in (("images", ()), ("body", b"")):
-                if hasattr(link, name):
-                    setattr(link, name, nothing)
+            link.images = ()
+            if isinstance(link, APIError):
+                link.body = b""
         link = link.__cause__ or link.__context__
     return error

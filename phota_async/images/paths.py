@@ -13,12 +13,12 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
-from anyio import to_thread
 from attrs import frozen
 
 from phota_async import formats
 from phota_async.errors import ImageError
 from phota_async.images.photo import BLOCK_BYTES, Photo, checked, shown
+from phota_async.threads import in_thread
 
 _HASHED_AT_ONCE = 2**18
 
@@ -80,7 +80,7 @@ class File:
         buffer = memoryview(bytearray(min(BLOCK_BYTES, self.size)))
         for start in range(0, self.size, BLOCK_BYTES):
             block = buffer[: self.size - start]
-            await to_thread.run_sync(self._read_into, block, start)
+            await in_thread(self._read_into, block, start)
             yield block
 
     def _read_into(self, block: memoryview, start: int) -> None:
@@ -103,7 +103,7 @@ async def open_path(image: str | os.PathLike[Any]) -> Photo:
     Raises:
         ImageError: It is missing, unreadable or holds no photo.
     """
-    return await to_thread.run_sync(look, Path(os.fsdecode(image)))
+    return await in_thread(look, Path(os.fsdecode(image)))
 
 
 def look(path: Path) -> File:

@@ -8,12 +8,12 @@ import os
 from collections.abc import AsyncGenerator
 from typing import Any, BinaryIO
 
-from anyio import to_thread
 from attrs import field, frozen
 
 from phota_async import formats
 from phota_async.errors import ImageError
 from phota_async.images.photo import BLOCK_BYTES, SHOWN_NAME, Photo, checked, pieces_of
+from phota_async.threads import in_thread
 
 MAX_UNSEEKABLE_BYTES = 256 * 2**20
 """A stream that cannot be read twice is held in memory; one that goes on beyond this is refused."""
@@ -60,7 +60,7 @@ class _Seekable:
 
     async def blocks(self) -> AsyncGenerator[bytes, None]:
         for offset in range(0, self.size, BLOCK_BYTES):
-            yield await to_thread.run_sync(self._read, offset)
+            yield await in_thread(self._read, offset)
 
     def _read(self, offset: int) -> bytes:
         wanted = min(BLOCK_BYTES, self.size - offset)
@@ -85,7 +85,7 @@ async def open_stream(file: Any) -> Photo:
         raise ImageError(f"{name} is open as text; open it in binary mode")
     if inspect.iscoroutinefunction(file.read):
         raise ImageError(f"{name} reads asynchronously; pass `await file.read()`, or the plain file inside it")
-    return await to_thread.run_sync(_measured, name, file)
+    return await in_thread(_measured, name, file)
 
 
 def _measured(name: str, file: BinaryIO) -> Photo:

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from anyio import to_thread
 from attrs import frozen
 
 from phota_async import formats
 from phota_async.errors import ImageError
 from phota_async.images.paths import look, unreadable
+from phota_async.threads import in_thread
 
 UNREADABLE = -1
 """The size of what could not be looked at; to open it tells why."""
@@ -163,4 +163,4 @@ async def photos_in(directory: Path) -> list[Path]:
     Raises:
         ImageError: The directory cannot be read.
     """
-    return await to_thread.run_sync(lambda: sorted(Path(found.path) for found in walk([directory])))
+    return await in_thread(lambda: sorted(Path(found.path) for found in walk([directory])))

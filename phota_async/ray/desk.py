@@ -8,10 +8,10 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Literal, TypeAlias
 
-from attrs import Factory, field, frozen
+from attrs import Factory, define, field, frozen
 
 from phota_async.batch import Gate, NotStartedError
-from phota_async.errors import ClientClosedError, PhotaError
+from phota_async.errors import ACCOUNT_ERRORS, ClientClosedError, PhotaError
 from phota_async.models import EnhancedImage, EnhanceOptions
 from phota_async.ray import rules
 from phota_async.ray.buyer import Buyer
@@ -50,6 +50,18 @@ class Served:
     error: str = ""
 
 
+@define(eq=False)
+class _Visit:
+    """A photo at the desk: where it belongs, what it is, and how far it has come."""
+
+    shelf: Shelf
+    photo: bytes
+    gate: Gate
+    waiting: Waiting
+    view: View = field(factory=View)
+    contested: int = 0  # the claim that another worker was first to make
+
+
 @frozen(kw_only=True, eq=False)
 class Desk:
     """What photos are served with.
@@ -62,7 +74,8 @@ class Desk:
         price: What an image costs.
         patience: Seconds that another worker's answer is waited for.
         retry_unknown: How often a photo is bought again, at most, though it may have been charged.
-        width: How many photos are being bought at most, from the claim until all is written.
+        width: How many photos are being bought at most, from the claim until all is written; and how many are looked
+            for and read at most, since a store gives each reading so many seconds, however many share the line.
         unwritten: What is paid for and not in the store yet.
     """
 
@@ -76,6 +89,10 @@ class Desk:
     width: int
     unwritten: Unwritten = field(init=False, default=Factory(lambda self: Unwritten(self.store), takes_self=True))
     _turns: asyncio.Semaphore = field(
+        init=False, default=Factory(lambda self: asyncio.Semaphore(self.width), takes_self=True)
+    )
+
+    _looks: asyncio.Semaphore = field(
         init=False, default=Factory(lambda self: asyncio.Semaphore(self.width), takes_self=True)
     )
 
@@ -103,38 +120,53 @@ class Desk:
             photo: Its bytes.
             gate: Where its batch is stopped: by an account's error, or by a store that cannot be used.
         """
+        visit = _Visit(Shelf(self.store, folder), photo, gate, Waiting(self.patience))
         try:
-            return await self._serve(Shelf(self.store, folder), photo, gate)
+            while (served := await self._look(visit) or await self._act(visit)) is None:
+                pass
         except NotStartedError as error:
-            return Served(state="not_attempted", error=str(error.reason))
+            reason = error.reason
         except (StoreError, ClientClosedError) as error:
             gate.close(error)
-            return Served(state="not_attempted", error=str(error))
+            reason = error
+        else:
+            return served
+        return Served(state="not_attempted", cost_usd=visit.view.cost_usd, error=str(reason))
 
-    async def _serve(self, shelf: Shelf, photo: bytes, gate: Gate) -> Served:
-        waiting, contested, now = Waiting(self.patience), 0, asyncio.get_running_loop().time
-        while True:
-            gate.enter()
-            view = await shelf.look()
-            if (found := await self._found(shelf, view)) is not None:
-                return found
-            if view.number < contested and waiting.is_over(contested, now()):
-                raise StoreError(f"the store holds a claim in {shelf.folder} and does not show it")
-            due = rules.action(view, self.retry_unknown)
-            if due is Action.WAIT and not waiting.is_over(view.number, now()):
-                await _pause(waiting, gate)
-            elif not self.unwritten.is_empty:
-                await self._catch_up(gate)  # it may be this photo that is kept
-            elif due is Action.WAIT:
-                await shelf.give_up(view.claims[-1], self.patience)
-            elif due is Action.LEAVE:
-                return await self._left(shelf, view)
-            else:
-                bought = await self._buy(shelf, photo, view, gate)
-                if bought is not None:
-                    return bought
-                contested = view.number + 1
-                await _pause(waiting, gate)
+    async def _look(self, visit: _Visit) -> Served | None:
+        async with self._looks:
+            # An account's error keeps nobody from what is paid for.
+            if not isinstance(visit.gate.closed_by, ACCOUNT_ERRORS):
+                visit.gate.enter()
+            visit.view = await visit.shelf.look()
+            return await self._found(visit.shelf, visit.view)
+
+    async def _act(self, visit: _Visit) -> Served | None:
+        """Do what is due to a photo that was not found; return None if it is to be looked for again."""
+        shelf, gate, view, waiting = visit.shelf, visit.gate, visit.view, visit.waiting
+        now = asyncio.get_running_loop().time
+        if view.number < visit.contested and waiting.is_over(visit.contested, now()):
+            raise StoreError(f"the store holds a claim in {shelf.folder} and does not show it")
+        due = rules.action(view, self.retry_unknown)
+        if due is Action.LEAVE and self.unwritten.is_empty:
+            return await self._left(shelf, view)
+        gate.enter()
+        if due is Action.WAIT and not waiting.is_over(view.number, now()):
+            await _pause(waiting, gate)
+        elif not self.unwritten.is_empty:
+            await self._catch_up(gate)  # it may be this photo that is kept
+        elif due is Action.WAIT:
+            await shelf.give_up(view.claims[-1], self.patience)
+        else:
+            return await self._bought(visit)
+        return None
+
+    async def _bought(self, visit: _Visit) -> Served | None:
+        bought = await self._buy(visit.shelf, visit.photo, visit.view, visit.gate)
+        if bought is None:
+            visit.contested = visit.view.number + 1
+            await _pause(visit.waiting, visit.gate)
+        return bought
 
     async def _catch_up(self, gate: Gate) -> None:
         with gate.waiting():
@@ -155,7 +187,8 @@ class Desk:
         )
 
     async def _left(self, shelf: Shelf, view: View) -> Served:
-        held = await shelf.most(view)
+        async with self._looks:
+            held = await shelf.most(view)
         return Served(
             state="unknown",
             images=held.images,

@@ -6,8 +6,8 @@ import asyncio
 import os
 import platform
 import weakref
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager, suppress
 from typing import Any, Literal
 
 from phota_async.batch import Gate
@@ -21,7 +21,10 @@ from phota_async.ray.rows import Columns, Photo, photos, rows
 from phota_async.ray.store import open_store
 from phota_async.records import Price
 from phota_async.retry import RetryPolicy
+from phota_async.settings import KEY_VARIABLE
 from phota_async.transport.session import Timeout, is_seconds
+
+_AT_ONCE = 32  # photos whose tasks begin in one turn of the loop
 
 
 class Enhance:
@@ -37,7 +40,8 @@ class Enhance:
     - ``request_id``, ``error``: texts, empty where there is none.
     - ``spend_usd``: what the image cost, also when it was bought earlier and found in the store. What is known to be
       paid for a photo, a second purchase included, is shared out over its rows.
-    - ``key``: what the photo goes by; rows with the same key were paid for once.
+    - ``key``: what the photo goes by. Rows with the same key and number were paid for once: what a job cost is the sum
+      of ``spend_usd`` over the rows that differ in ``key`` or ``number``.
 
     The key of the account is read from the environment variable ``PHOTA_API_KEY`` of the worker, and from nowhere else:
     what an actor is constructed with travels and is shown. Batches may be run in several threads at once; they share
@@ -45,7 +49,8 @@ class Enhance:
 
     Args:
         store: A directory that all workers share (an absolute path) or a URL such as ``s3://bucket/prefix``. It must be
-            private, and stay until the rows are safe elsewhere: what is in it is not bought again.
+            private, and stay until the rows are safe elsewhere: what is in it is not bought again. A directory is made
+            where it is missing, for its user alone; the one it is in must be there.
         prompt: As in `PhotaClient.enhance`, like ``profile_ids``, ``num_output_images``, ``output_format`` and
             ``response_mode``. A photo that was bought in the other mode is handed over as it was bought.
         max_concurrency: How many calls of this worker may be in flight at most; the width adapts below that.
@@ -90,15 +95,17 @@ class Enhance:
         )
         if patience is not None and not is_seconds(patience):
             raise ValueError(f"patience must be a positive number of seconds or None, not {patience!r}")
-        buyer = Buyer(
-            base_url=base_url,
-            max_concurrency=max_concurrency,
-            timeout=timeout,
-            retry=retry,
-            max_response_bytes=max_response_bytes,
-            proxy=proxy,
-            allow_http=allow_http,
-        )
+        with _key_by_its_variable():
+            buyer = Buyer(
+                base_url=base_url,
+                max_concurrency=max_concurrency,
+                timeout=timeout,
+                retry=retry,
+                max_response_bytes=max_response_bytes,
+                proxy=proxy,
+                allow_http=allow_http,
+            )
+        self._key = rules.keys(options, stand_in=buyer.stand_in)
         self._desk = Desk(
             store=open_store(store),
             buyer=buyer,
@@ -119,8 +126,8 @@ class Enhance:
         """Enhance a batch, and return its rows in the order in which they came.
 
         Raises:
-            ValueError: It is no dict of columns, or one is missing or stands in the way.
-            ClientClosedError: The worker is closed.
+            ValueError: It is no dict of columns of equal length, or one is missing or stands in the way.
+            ClientClosedError: The worker is closed, or was built in another process.
         """
         found, gate = photos(batch), Gate()
         try:
@@ -135,30 +142,30 @@ class Enhance:
     def close(self) -> None:
         """Start nothing new, let what is in flight land and be recorded, and close what was opened.
 
-        It is of no use afterwards.
+        It is of no use afterwards. Who is interrupted meanwhile is let go at once, and the process waits for it as it
+        exits.
         """
         self._closer()
 
-    async def _serve(self, found: list[Photo | None], gate: Gate) -> list[tuple[str, Served]]:
+    async def _serve(self, found: list[Photo | Served], gate: Gate) -> list[tuple[str, Served]]:
         # A task for each photo, whose bytes are in memory all the same: one that waits for another worker's answer
         # keeps none from being bought. What is in flight is bounded by the client's width.
         self._gates.add(gate)
         await self._desk.begin(gate)
         tasks: dict[str, asyncio.Task[Served]] = {}
-        keys = [self._key(photo) for photo in found]
+        keys = [self._key(photo.sha256) if isinstance(photo, Photo) else "" for photo in found]
         for key, photo in zip(keys, found, strict=True):
-            if photo is not None and key not in tasks:
+            if isinstance(photo, Photo) and key not in tasks:
                 tasks[key] = asyncio.create_task(self._desk.serve(key, photo.data, gate))
+                if len(tasks) % _AT_ONCE == 0:
+                    await asyncio.sleep(0)  # which other batches need, and the answers to what is in flight
         # Not a group: a bug is not allowed to take down the neighbours, which are being paid for.
         await asyncio.gather(*tasks.values(), return_exceptions=True)
         self._gates.remove(gate)
-        nothing = Served(state="failed", error=rules.NO_BYTES)
-        return [(key, tasks[key].result() if key else nothing) for key in keys]
-
-    def _key(self, photo: Photo | None) -> str:
-        if photo is None:
-            return ""
-        return rules.key(photo.sha256, self._desk.options, stand_in=self._desk.buyer.stand_in)
+        return [
+            (key, photo if isinstance(photo, Served) else tasks[key].result())
+            for key, photo in zip(keys, found, strict=True)
+        ]
 
 
 class _Gates:
@@ -180,6 +187,18 @@ class _Gates:
         self._closed_by = PhotaError("the worker was closed before this photo's turn")
         for gate in self._open:
             gate.close(self._closed_by)
+
+
+@contextmanager
+def _key_by_its_variable() -> Generator[None]:
+    """Call the account's key by the variable that it comes from; there is no argument of its name here."""
+    try:
+        yield
+    except ValueError as error:
+        words = str(error)
+    else:
+        return
+    raise ValueError(words.replace("api_key must", f"{KEY_VARIABLE} must"))
 
 
 def _close(loop: Loop, gates: _Gates, desk: Desk) -> None:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from attrs import frozen
 
+from phota_async.ray import rules
 from phota_async.ray.desk import Served
 
 Columns: TypeAlias = Mapping[str, Any]
 """Columns of equal length by name: lists, or arrays of NumPy."""
 
 BYTES = "bytes"
+_ONE_VALUE = str | bytes | bytearray | memoryview
+"""What has a length and is no column."""
+
 NEW = ("state", "image", "link", "number", "request_id", "spend_usd", "error", "key")
 
 
@@ -25,11 +29,12 @@ class Photo:
     sha256: str
 
 
-def photos(batch: Columns) -> list[Photo | None]:
-    """Return the photos of a batch; None for a row that holds no bytes.
+def photos(batch: Columns) -> list[Photo | Served]:
+    """Return the photos of a batch; for a row that holds no bytes what is said of it.
 
     Raises:
-        ValueError: It is no dict, has no column ``bytes``, or one with a name that is put into the rows.
+        ValueError: It is no dict of columns of equal length, has none that is called ``bytes``, or one with a name that
+            is put into the rows.
     """
     given: object = batch
     if not isinstance(given, Mapping):
@@ -38,7 +43,27 @@ def photos(batch: Columns) -> list[Photo | None]:
         raise ValueError(f"the rows must have a column {BYTES!r}, as ray.data.read_binary_files gives; not {[*batch]}")
     if taken := [name for name in NEW if name in batch]:
         raise ValueError(f"the rows must not have the columns {taken}, which are put into them")
-    return [Photo(data, hashlib.sha256(data).hexdigest()) if isinstance(data, bytes) else None for data in batch[BYTES]]
+    lengths = {name: _length(name, column) for name, column in batch.items()}
+    if wrong := {name: length for name, length in lengths.items() if length != lengths[BYTES]}:
+        raise ValueError(f"the columns {wrong} are not as long as {BYTES!r}, which has {lengths[BYTES]} rows")
+    return [_photo(value) for value in batch[BYTES]]
+
+
+def _length(name: str, column: Any) -> int:
+    kind = type(column).__name__
+    try:
+        if not isinstance(column, _ONE_VALUE):
+            return len(column)
+    except TypeError:
+        pass
+    raise ValueError(f"{name!r} must be a column: a list or an array, not one {kind}")
+
+
+def _photo(value: object) -> Photo | Served:
+    if not isinstance(value, bytes | bytearray | memoryview):
+        return Served(state="failed", error=rules.NO_BYTES.format(kind=type(value).__name__))
+    data = bytes(cast("bytes", value))  # a copy only of what may change
+    return Photo(data, hashlib.sha256(data).hexdigest())
 
 
 def rows(batch: Columns, served: Sequence[tuple[str, Served]]) -> dict[str, Any]:

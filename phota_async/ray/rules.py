@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from enum import Enum, auto
 
 from attrs import frozen
@@ -20,7 +21,7 @@ NOT_SETTLED = "{error}; and that is not written to the store ({reason})"
 SILENT = "no answer was recorded within {patience:g} s of waiting; its worker may have been killed"
 NOT_SENT = "not sent: the store or the call failed while it was being claimed"
 DOUBT = "an earlier request may have been charged"
-NO_BYTES = "the row holds no bytes of a photo"
+NO_BYTES = "the row holds no bytes of a photo, but a value of type {kind}"
 
 # How long another worker's answer is waited for by default: as long as its worker may need to write it down.
 _LIMIT = 600.0
@@ -106,13 +107,15 @@ def why_left(view: View) -> str:
     return LOST if record.images or not record.links else EXPIRED
 
 
-def key(sha256: str, options: EnhanceOptions, *, stand_in: bool) -> str:
-    """Return what a photo goes by, which is also its folder in the store: its bytes, and what is asked for.
+def keys(options: EnhanceOptions, *, stand_in: bool) -> Callable[[str], str]:
+    """Return what tells by its SHA-256 what a photo goes by, which is also its folder in the store.
 
-    What a server made in the service's stead is never taken for the service's.
+    That is its bytes, and what is asked for; the latter is worked out once. What a server made in the service's stead
+    is never taken for the service's.
     """
     digest = hashlib.sha256(options_text(options).encode()).hexdigest()[:16]
-    return f"{'stand-in/' if stand_in else ''}{sha256[:2]}/{sha256}-{digest}"
+    above = "stand-in/" if stand_in else ""
+    return lambda sha256: f"{above}{sha256[:2]}/{sha256}-{digest}"
 
 
 def links_expired(record: Record, now: float) -> bool:

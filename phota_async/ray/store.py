@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import re
@@ -12,10 +13,12 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from attrs import field, frozen
 from obstore.exceptions import AlreadyExistsError, BaseError
-from obstore.store import LocalStore, from_url
+from obstore.store import LocalStore, MemoryStore, from_url
 
 from phota_async.errors import PhotaError, without_query
 from phota_async.ray.threads import in_thread
@@ -35,6 +38,9 @@ _TRIES: RetryConfig = {"max_retries": 3, "retry_timeout": timedelta(seconds=60)}
 """What an object store's client does by itself; its own default goes on for three minutes, of each object. How long one
 try may take (30 s) is the environment's to say: options that are given here would take the place of all of its."""
 
+_UNABLE = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}
+"""What file systems say that flush files but no folders, such as SMB and some of FUSE."""
+
 _SHOWN = 300
 
 
@@ -47,7 +53,7 @@ def open_store(place: str | os.PathLike[str]) -> Store:
 
     Args:
         place: An absolute path, or a URL such as ``s3://bucket/prefix``. Credentials and the like are the
-            environment's.
+            environment's. A directory is made where it is missing; the one it is in must be there.
 
     Raises:
         ValueError: It is neither.
@@ -56,14 +62,38 @@ def open_store(place: str | os.PathLike[str]) -> Store:
     if not isinstance(place, str | os.PathLike):
         raise ValueError(f"store must be a path or a URL, not {place!r}")
     text = os.fspath(place)
-    scheme = text.partition("://")[0] if "://" in text else None
-    if scheme == "memory" or (scheme is None and not Path(text).is_absolute()):
-        # Each worker has a memory and a working directory of its own.
-        raise ValueError(f"store must be an absolute path or a URL of what all workers share, not {text!r}")
     with _border("open", without_query(text)):
-        if scheme is None:
-            return Store(LocalStore(text, mkdir=True))
-        return Store(LocalStore.from_url(text, mkdir=True) if scheme == "file" else from_url(text, retry_config=_TRIES))
+        path = _path(text)
+        opened = from_url(text, retry_config=_TRIES) if path is None else _directory(path)
+    # Each worker has a memory and a working directory of its own.
+    if opened is None or isinstance(opened, MemoryStore):
+        raise ValueError(f"store must be an absolute path or a URL of what all workers share, not {text!r}")
+    return Store(opened)
+
+
+def _path(text: str) -> Path | None:
+    """Return the path that a text is or that its URL leads to; None for the URL of something else."""
+    if "://" not in text:
+        return Path(text)
+    url = urlsplit(text.strip())  # obstore strips a URL as well
+    return Path(url2pathname(url.path)) if url.scheme == "file" and url.netloc in {"", "localhost"} else None
+
+
+def _directory(path: Path) -> LocalStore | None:
+    """Open a directory; return None for a relative path. Blocks.
+
+    Raises:
+        StoreError: The one it is in is missing. It is not made: where a shared folder is not mounted, the worker would
+            have a store of its own, and buy everything again.
+    """
+    if not path.is_absolute():
+        return None
+    if not path.parent.is_dir():
+        raise StoreError(
+            f"the store cannot open {path}: there is no {path.parent}; is a shared folder not mounted here?"
+        )
+    path.mkdir(0o700, exist_ok=True)  # it holds photos and links
+    return LocalStore(path)
 
 
 @frozen(eq=False)
@@ -165,19 +195,29 @@ class Store:
 
 def _sync(root: Path, name: str) -> None:
     """Wait until a file, and the folders that name it, are on the disk. Blocks."""
-    for part in (PurePosixPath(name), *PurePosixPath(name).parents):
-        handle = os.open(root / part, os.O_RDONLY)
+    file = PurePosixPath(name)
+    _flush(root / file)
+    for folder in file.parents:
         try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+            _flush(root / folder)
+        except OSError as error:
+            if error.errno not in _UNABLE:
+                raise
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 @contextmanager
 def _border(verb: str, name: str) -> Generator[None]:
     try:
         yield
-    except (BaseError, OSError, NotImplementedError) as error:
+    except (BaseError, OSError, NotImplementedError, ValueError) as error:  # of a URL, obstore raises a bare ValueError
         # Of many lines; the first one says it, and may hold a signed URL.
         words = re.sub(r"\?\S*", "", str(error).split("\n", 1)[0])[:_SHOWN]
         failure = StoreError(f"the store cannot {verb} {name}: {words}")

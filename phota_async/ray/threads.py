@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from anyio import to_thread
+from phota_async import threads
 
 T = TypeVar("T")
 
@@ -16,6 +16,6 @@ async def in_thread(function: Callable[..., T], *given: object) -> T:
     It is called a second time if it raises a RuntimeError itself.
     """
     try:
-        return await to_thread.run_sync(function, *given)
+        return await threads.in_thread(function, *given)
     except RuntimeError:
         return function(*given)

@@ -153,7 +153,10 @@ class Download:
                 # A URL that aiohttp does not accept stays one.
                 reason, again = in_plain_words(error), not isinstance(error, aiohttp.InvalidURL)
                 failure = DownloadError(f"the download broke off: {reason}", self._shown, transient=again)
-        raise failure
+        try:
+            raise failure
+        finally:
+            del failure  # its traceback leads here
 
     async def _follow(self, url: URL, redirects: int) -> None:
         if reason := refusal(url, self._source.own, self._source.proxies):

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import aiohttp
 from aiohttp import hdrs
-from attrs import Factory, define, evolve, field, frozen
+from attrs import Factory, evolve, field, frozen
 from yarl import URL
 
 from phota_async.codec.answer import Answer, AnswerDecoder, AnswerError
@@ -22,7 +22,7 @@ from phota_async.errors import (
     OutcomeUnknownError,
     PhotaError,
     ResponseFormatError,
-    error_class,
+    charged_by,
 )
 from phota_async.models import EnhancedImage
 from phota_async.transport.attempts import Attempts
@@ -63,14 +63,6 @@ class Received:
     request_id: str | None
 
 
-@define(eq=False)
-class _Exchange:
-    """What is known of an attempt while it goes on."""
-
-    request_id: str | None = None
-    accepted: bool = False
-
-
 class Poster:
     """Makes attempts over one session."""
 
@@ -92,15 +84,15 @@ class Poster:
         """
         if self._session.closed:
             raise ClientClosedError("the session given to the client is closed")
-        exchange, upload = _Exchange(), Upload(body, flight)
+        upload = Upload(body, flight)
         failure: PhotaError
         try:
             async with self._attempts.clock(endpoint.timeout.attempt) as clock:
-                answer = await self._exchange(endpoint, upload, exchange, flight, clock)
+                answer = await self._exchange(endpoint, upload, flight, clock)
         except FOREIGN as error:
-            failure = upload.failure or _connection_error(error, endpoint, sent=flight.whole or exchange.accepted)
+            failure = upload.failure or _connection_error(error, endpoint, sent=flight.whole or flight.accepted)
         except (AnswerError, EncodingError) as error:
-            failure = ResponseFormatError(f"the service's answer is unusable: {error}", exchange.request_id)
+            failure = ResponseFormatError(f"the service's answer is unusable: {error}", flight.request_id)
         except APIError as error:
             # The frames behind it hold the answer, whose headers may repeat the key.
             failure = error.with_traceback(None)
@@ -108,14 +100,15 @@ class Poster:
             flight.arrive()
             if answer.notes:
                 answer = evolve(answer, notes=tuple(map(endpoint.redaction.of_text, answer.notes)))
-            return Received(tuple(map(EnhancedImage, answer.images)), answer, exchange.request_id)
+            return Received(tuple(map(EnhancedImage, answer.images)), answer, flight.request_id)
         if isinstance(failure, OutcomeUnknownError | ResponseFormatError):
-            failure = type(failure)(str(failure.args[0]), exchange.request_id, flight.images)
-        raise failure
+            failure = type(failure)(str(failure.args[0]), flight.request_id, flight.images)
+        try:
+            raise failure
+        finally:
+            del failure  # its traceback leads here, to the photo and the images
 
-    async def _exchange(
-        self, endpoint: Endpoint, upload: Upload, exchange: _Exchange, flight: Flight, clock: asyncio.Timeout
-    ) -> Answer:
+    async def _exchange(self, endpoint: Endpoint, upload: Upload, flight: Flight, clock: asyncio.Timeout) -> Answer:
         async with self._session.post(
             endpoint.url,
             data=upload,
@@ -127,15 +120,15 @@ class Poster:
             timeout=aiohttp.ClientTimeout(total=None, connect=endpoint.timeout.connect),
         ) as response:
             try:
-                exchange.request_id = _request_id(response.headers, endpoint.redaction)
+                flight.request_id = _request_id(response.headers, endpoint.redaction)
                 self._announce(response.headers, endpoint.redaction)
                 if not 200 <= response.status <= 299:  # noqa: PLR2004  (success)
                     clock.reschedule(None)
                     self._attempts.let_go(clock)
                     # Its words may still be on their way, but what it means for the money is known.
-                    flight.landed = not error_class(response.status, None)(response.status).maybe_charged
+                    flight.landed = not charged_by(response.status)
                     raise await _api_error(response, endpoint.redaction)
-                exchange.accepted = True
+                flight.accepted = True
                 return await _decoded(response, flight.decoder, endpoint)
             finally:
                 response.close()

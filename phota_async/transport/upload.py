@@ -32,7 +32,9 @@ class Flight:
 
     Attributes:
         whole: Whether the request's last byte was handed over: from then on it may be paid for.
+        accepted: Whether a good answer has begun.
         landed: Whether its outcome is known.
+        request_id: The service's, once the head of an answer is here.
         decoder: What has arrived of the answer.
         on_arrival: Called when a good answer is here whole: from then on no clock may take it away.
     """
@@ -40,7 +42,9 @@ class Flight:
     on_arrival: Callable[[], None]
     decoder: AnswerDecoder = field(factory=AnswerDecoder)
     whole: bool = False
+    accepted: bool = False
     landed: bool = False
+    request_id: str | None = None
 
     def arrive(self) -> None:
         """Say that a good answer is here whole."""

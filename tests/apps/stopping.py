@@ -29,4 +29,5 @@ def when_told_to_stop(act: Callable[[], object]) -> Generator[None, None, None]:
         yield
     finally:
         for number, handler in theirs.items():
-            signal.signal(number, handler)
+            if callable(handler):
+                signal.signal(number, handler)

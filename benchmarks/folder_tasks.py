@@ -21,7 +21,6 @@ from benchmarks.meters import peak_mb
 from benchmarks.tasks import Cost, Task, answer, metered
 from phota_async import PhotaClient
 from phota_async.folder.job import FolderJob
-from phota_async.folder.rules import options_text
 from phota_async.folder.survey import find
 from phota_async.journal import Claim, Journal, Key, Row, items, names, photos, runs, walks
 from phota_async.journal.runs import Run
@@ -121,7 +120,7 @@ def _fill(task: Task) -> Cost:
     output, wall, cpu, written = Path(task.output), 0.0, 0.0, 0
     output.mkdir()
     with Journal.open(output) as journal:
-        options = journal.write([items.number_of(options_text(_OPTIONS))])[0]
+        options = journal.write([items.number_of(_OPTIONS.identity())])[0]
         run: Run = journal.write([runs.begun(options, overwrite=False, stand_in=True)])[0]
         find(journal, FolderJob.of(sources=task.source, output=output, options=_OPTIONS))
         rows = itertools.chain.from_iterable(photos.pages(journal, run))

@@ -243,7 +243,8 @@ class PhotaClient:
 
         Args:
             url: A link from ``EnhanceResult.download_urls``.
-            to: The file to write (whole or not at all, replacing one that is there); without it the image is returned.
+            to: The file to write, whole or not at all (one that stands there is replaced), or a directory (one that
+                exists, or a name that ends with a separator); without it the image is returned.
 
         Raises:
             DownloadError: The link has expired, leads to an address that is not public, or stays out of reach.
@@ -251,7 +252,7 @@ class PhotaClient:
             OSError: The file cannot be written.
         """
         fetcher = self._fetcher(await self._homes.here())
-        return await fetcher.image(url) if to is None else await fetcher.file(url, Path(to))
+        return await fetcher.image(url) if to is None else await fetcher.file(url, os.fspath(to))
 
     async def enhance_folder(  # noqa: PLR0913  (each is a rule of the public contract)
         self,

@@ -74,15 +74,15 @@ class Fetcher:
         await self._fetch(link, sink)
         return EnhancedImage(sink.content.take())
 
-    async def file(self, link: URL | str, target: Path) -> Path:
-        """Fetch ``link`` to ``target`` and return it: whole under that name, or not at all.
+    async def file(self, link: URL | str, path: str) -> Path:
+        """Fetch ``link`` to a file name or into a directory, and return the file: whole, or not at all.
 
         Raises:
             DownloadError: It cannot be fetched.
             DeadlineExceededError: The overall time-out passed.
             OSError: The file cannot be written.
         """
-        async with discarded(Partial(await in_thread(placed, target, _name(link)))) as partial:
+        async with discarded(Partial(await in_thread(placed, path, lambda: _name(link)))) as partial:
             await self.into(link, partial)
             await in_thread(partial.finish)
         return partial.target

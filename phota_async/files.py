@@ -8,7 +8,7 @@ import hashlib
 import os
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path, PurePath
 from typing import Self
@@ -34,26 +34,24 @@ async def save(path: str | os.PathLike[str], data: bytes, extension: str) -> Pat
 
 
 def _save(path: str, data: bytes, extension: str) -> Path:
-    target = Path(path)
-    if path.endswith(("/", os.sep)) or target.is_dir():
-        # Named by content: saving twice gives one file, two images never share a name.
-        target /= f"image-{hashlib.sha256(data).hexdigest()[:16]}{extension}"
-    target.parent.mkdir(parents=True, exist_ok=True)
+    # Named by content: saving twice gives one file, two images never share a name.
+    target = placed(path, lambda: f"image-{hashlib.sha256(data).hexdigest()[:16]}{extension}")
     with Partial(target) as partial:
         partial.write(0, data)
         partial.finish()
     return target
 
 
-def placed(target: Path, name: str) -> Path:
-    """Return where a file goes that is asked to go to ``target``; parents that are missing are made. Blocks.
+def placed(path: str, name: Callable[[], str]) -> Path:
+    """Return where a file goes that is asked to go to ``path``; directories that are missing are made. Blocks.
 
     Args:
-        target: A file name, or a directory that exists.
-        name: What to call the file inside a directory.
+        path: A file name, or a directory (it exists, or the name ends with a separator).
+        name: Gives what to call the file inside a directory.
     """
-    if target.is_dir():
-        return target / name
+    target = Path(path)
+    if path.endswith(("/", os.sep)) or target.is_dir():
+        target /= name()
     target.parent.mkdir(parents=True, exist_ok=True)
     return target
 

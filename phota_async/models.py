@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, overload
 
@@ -78,6 +79,16 @@ class EnhanceOptions:
     num_output_images: int = field(default=1, validator=_few)
     output_format: str = field(default="png", validator=_one_of(*OUTPUT_FORMATS))
     response_mode: str = field(default="bytes", validator=_one_of(*RESPONSE_MODES))
+
+    def identity(self) -> str:
+        """Return what they go by in journals and stores: two that ask for the same images are the same text."""
+        asked = {
+            "prompt": self.prompt or None,
+            "profile_ids": self.profile_ids,
+            "num_output_images": self.num_output_images,
+            "output_format": self.output_format,
+        }
+        return json.dumps(asked, sort_keys=True)
 
 
 class FolderKeywords(TypedDict, total=False):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar, TypeVarTuple
 
 from anyio import CapacityLimiter, to_thread
@@ -28,3 +30,15 @@ async def in_thread(function: Callable[[*Ts], T], *given: *Ts) -> T:
         limiter = CapacityLimiter(_MOST)
         _threads.set(limiter)
     return await to_thread.run_sync(function, *given, limiter=limiter)
+
+
+async def in_new_thread(function: Callable[[], T]) -> T:
+    """Call a function in a thread that is started for it.
+
+    Not by anyio, the first use of which loads a part of it on the loop.
+    """
+    pool = ThreadPoolExecutor(1, "phota-async")
+    try:
+        return await asyncio.get_running_loop().run_in_executor(pool, function)
+    finally:
+        pool.shutdown(wait=False)

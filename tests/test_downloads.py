@@ -115,6 +115,13 @@ async def test_the_name_of_a_link_is_made_one_that_a_folder_takes(path: str, nam
     assert await files_in(tmp_path) == [name]
 
 
+async def test_a_name_that_ends_with_a_slash_is_a_directory_also_where_there_is_none(tmp_path: Path) -> None:
+    async with RawServer(answering(png())) as server, client(server) as phota:
+        saved = await phota.download(link(server), to=f"{tmp_path}/new/")
+    assert saved.parent == tmp_path / "new"
+    assert await asyncio.to_thread(saved.read_bytes) == IMAGE
+
+
 async def test_missing_folders_are_made(tmp_path: Path) -> None:
     async with RawServer(answering(png())) as server, client(server) as phota:
         saved = await phota.download(link(server), to=tmp_path / "a" / "b" / "x.png")

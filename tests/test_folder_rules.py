@@ -14,7 +14,7 @@ from phota_async import Price
 from phota_async.batch import Gate, NotStartedError
 from phota_async.folder.brake import Brake
 from phota_async.folder.budget import Budget
-from phota_async.folder.rules import Action, Again, action, options_text, stop_message
+from phota_async.folder.rules import Action, Again, action, stop_message
 from phota_async.folder.tally import Tally
 from phota_async.journal import Item
 from phota_async.models import EnhanceOptions
@@ -88,8 +88,16 @@ def test_options_that_ask_for_the_same_are_the_same_text(one: EnhanceOptions, ot
     def asked(options: EnhanceOptions) -> tuple[object, ...]:
         return options.prompt or None, options.profile_ids, options.num_output_images, options.output_format
 
-    assert (options_text(one) == options_text(other)) == (asked(one) == asked(other))
-    assert options_text(one).isascii()
+    assert (one.identity() == other.identity()) == (asked(one) == asked(other))
+    assert one.identity().isascii()
+
+
+def test_what_options_go_by_stays_as_it_is() -> None:
+    # It is in every journal, and in the names of what stores hold: another text, and all would be bought again.
+    options = EnhanceOptions(prompt="wärmer", profile_ids=["a", "b"], num_output_images=2, response_mode="urls")
+    assert options.identity() == (
+        '{"num_output_images": 2, "output_format": "png", "profile_ids": ["a", "b"], "prompt": "w\\u00e4rmer"}'
+    )
 
 
 # ---- what is said

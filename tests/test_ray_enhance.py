@@ -26,7 +26,6 @@ from ray_workers import KEY, Workers, batch_of, rows_of, small_photo, states, un
 
 from phota_async import Price, RetryPolicy, Timeout
 from phota_async.errors import ClientClosedError
-from phota_async.folder.rules import options_text
 from phota_async.models import EnhanceOptions
 from phota_async.ray import Enhance, rules
 from phota_async.ray.buyer import Buyer
@@ -108,7 +107,7 @@ def test_a_batch_of_many_rows_begins_in_steps(workers: Workers) -> None:
             begun.append(0)
         elif event == "call" and frame.f_code is Desk.serve.__code__:
             begun[-1] += 1
-        elif event == "call" and frame.f_code is options_text.__code__:
+        elif event == "call" and frame.f_code is EnhanceOptions.identity.__code__:
             digests.append("made on the loop")
 
     threading.setprofile(watch)

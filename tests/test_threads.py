@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 from anyio import fail_after, from_thread, to_thread
@@ -23,3 +25,30 @@ async def test_handlers_that_hold_every_thread_of_anyios_do_not_keep_a_call_from
 
         with fail_after(20):
             assert (await to_thread.run_sync(handler)).is_file()
+
+
+def test_nothing_is_imported_on_the_loop(phota_sandbox: Sandbox, photo: Path) -> None:
+    program = """
+import asyncio, sys, threading
+from phota_async import PhotaClient
+
+imported = []
+
+def hook(event, given):
+    if event == "import" and threading.current_thread() is threading.main_thread():
+        imported.append(given[0])
+
+async def main():
+    sys.addaudithook(hook)
+    async with PhotaClient("key", base_url=sys.argv[1]) as phota:
+        await phota.enhance(sys.argv[2])
+        result = await phota.enhance(sys.argv[2], response_mode="urls")
+        await phota.download(result.download_urls[0])
+
+asyncio.run(main())
+print(*imported)
+"""
+    # In a process of its own, where nothing is loaded yet.
+    command = [sys.executable, "-c", program, phota_sandbox.url, str(photo)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=True)  # noqa: S603
+    assert done.stdout.split() == []

@@ -44,7 +44,8 @@ class Job:
         sources: Files and folders; read in a thread.
         output: Where images go.
         jobs: Calls in flight at most.
-        asked: The rest of what `PhotaClient.enhance_folder` takes.
+        options: What `PhotaClient.enhance_folder` takes of what `PhotaClient.enhance` does.
+        rules: What else it takes.
         sandbox: Whether a local stand-in is used.
         base_url: Where the API is, or None.
         as_json: Whether results are printed as JSON Lines.
@@ -56,7 +57,8 @@ class Job:
     sources: Iterable[Path]
     output: Path
     jobs: int = 16
-    asked: dict[str, Any] = field(factory=dict[str, Any])
+    options: dict[str, Any] = field(factory=dict[str, Any])
+    rules: dict[str, Any] = field(factory=dict[str, Any])
     sandbox: bool = False
     base_url: str | None = None
     as_json: bool = False
@@ -124,7 +126,7 @@ class _Run:
 
     def __attrs_post_init__(self) -> None:
         self._results = Results(self.job.as_json)
-        self._words = Words(self.job.asked.get("num_output_images", 1), self.job.sandbox)
+        self._words = Words(self.job.options.get("num_output_images", 1), self.job.sandbox)
 
     async def enhance(self, client: PhotaClient) -> int:
         job = self.job
@@ -135,7 +137,8 @@ class _Run:
                     job.output,
                     stop=self._stop,
                     on_event=lambda event: self._heard(event, show),
-                    **job.asked,
+                    **job.options,
+                    **job.rules,
                 )
         except asyncio.CancelledError:
             if not self._interrupted:

@@ -25,7 +25,6 @@ from phota_async.settings import DEFAULT_BASE_URL
 from phota_async.transport.proxies import is_loopback
 
 _SHOWN = 20
-_OF_A_DRY_RUN = {"include", "exclude", "overwrite", "retry_failed", "retry_unknown", "checksum", "max_cost_usd"}
 _WORDS = {
     Action.SEND: "send",
     Action.FETCH: "fetch",
@@ -77,16 +76,15 @@ def dry_run(job: Job, options: EnhanceOptions, console: Console) -> int:
 
 
 def _folder_job(job: Job, options: EnhanceOptions) -> FolderJob:
-    asked = {name: value for name, value in job.asked.items() if name in _OF_A_DRY_RUN}
     stand_in = job.sandbox or is_loopback(URL(job.base_url or DEFAULT_BASE_URL).host or "")
-    return FolderJob.of(sources=job.sources, output=job.output, options=options, stand_in=stand_in, **asked)
+    return FolderJob.of(sources=job.sources, output=job.output, options=options, stand_in=stand_in, **job.rules)
 
 
 def _cost(job: Job, images: int, most: float, least: float) -> str:
     if not images:
         return "there is nothing to buy"
     free = " (the sandbox charges nothing)" if job.sandbox else ""
-    limit: float | None = job.asked.get("max_cost_usd")
+    limit: float | None = job.rules.get("max_cost_usd")
     stops = f"; --max-cost stops it before {limit:.2f} USD are passed" if limit is not None and limit < most else ""
     known = f"{least:.2f} USD where no known subject is recognised"
     return f"{images} {'image' if images == 1 else 'images'}: at most {most:.2f} USD, {known}{free}{stops}"

@@ -21,7 +21,7 @@ from phota_async.folder.job import FolderJob
 from phota_async.folder.outputs import Outputs, clear_leftovers, try_to_write
 from phota_async.folder.purchase import Desk, Enhance
 from phota_async.folder.recorder import Recorder
-from phota_async.folder.rules import Action, Again, options_text
+from phota_async.folder.rules import Action, Again
 from phota_async.folder.run import FolderRun
 from phota_async.folder.shortfalls import Shortfalls
 from phota_async.folder.survey import find, read_again, sorted_out
@@ -167,6 +167,6 @@ def _begin(journal: Journal, job: FolderJob) -> tuple[Run, int]:
 
 
 def _begin_in(journal: Journal, job: FolderJob) -> Run:
-    _, options = journal.write([items.left_by_dead_runs(), items.number_of(options_text(job.options))])
+    _, options = journal.write([items.left_by_dead_runs(), items.number_of(job.options.identity())])
     run: Run = journal.write([runs.begun(options, overwrite=job.overwrite, stand_in=job.stand_in)])[0]
     return run

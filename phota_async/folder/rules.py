@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from enum import Enum, auto
 
 from attrs import frozen
 
 from phota_async.journal import Item
-from phota_async.models import EnhanceOptions
 from phota_async.records import StopCause
 
 
@@ -57,19 +55,6 @@ def action(item: Item | None, again: Again, *, in_place: bool) -> Action:
         return Action.LEAVE_UNKNOWN
     # Links that were once found dead are tried once more: it costs nothing.
     return Action.FETCH if item.links else Action.SEND
-
-
-def options_text(options: EnhanceOptions) -> str:
-    """Return what options go by: two that ask for the same are the same text."""
-    return json.dumps(
-        {
-            "prompt": options.prompt or None,
-            "profile_ids": options.profile_ids,
-            "num_output_images": options.num_output_images,
-            "output_format": options.output_format,
-        },
-        sort_keys=True,
-    )
 
 
 OCCUPIED = "{name} stands where its image would go, and this folder's journal does not know it (overwrite replaces it)"

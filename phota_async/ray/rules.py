@@ -8,7 +8,6 @@ from enum import Enum, auto
 
 from attrs import frozen
 
-from phota_async.folder.rules import options_text
 from phota_async.models import EnhanceOptions
 from phota_async.ray.records import Claim, Record
 from phota_async.ray.store import TO_WRITE
@@ -113,7 +112,7 @@ def keys(options: EnhanceOptions, *, stand_in: bool) -> Callable[[str], str]:
     That is its bytes, and what is asked for; the latter is worked out once. What a server made in the service's stead
     is never taken for the service's.
     """
-    digest = hashlib.sha256(options_text(options).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(options.identity().encode()).hexdigest()[:16]
     above = "stand-in/" if stand_in else ""
     return lambda sha256: f"{above}{sha256[:2]}/{sha256}-{digest}"
 

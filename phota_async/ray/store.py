@@ -223,4 +223,7 @@ def _border(verb: str, name: str) -> Generator[None]:
         failure = StoreError(f"the store cannot {verb} {name}: {words}")
     else:
         return
-    raise failure
+    try:
+        raise failure
+    finally:
+        del failure  # its traceback leads here, to what was being written

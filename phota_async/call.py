@@ -12,7 +12,7 @@ from attrs import define, field, frozen
 
 from phota_async.batch import Gate, NotStartedError
 from phota_async.codec.request import RequestBody
-from phota_async.errors import APIError, ClientClosedError, DeadlineExceededError, PhotaError
+from phota_async.errors import APIError, ClientClosedError, DeadlineExceededError, PhotaError, let_go
 from phota_async.images import open_photo
 from phota_async.limiter import Limiter, Slot
 from phota_async.models import EnhanceOptions, EnhanceResult
@@ -83,7 +83,13 @@ class Call:
             # Its words are for whoever called: they may repeat what was sent.
             told = (type(error).__name__, error.attempts, error.request_id)
             logger.debug("a call ended in %s, attempts %d, request %s", *told)
+            let_go(error)
             raise
+        except BaseException as error:
+            let_go(error)
+            raise
+        finally:
+            self._flight = self._last = None  # they lead to the photo, and to this call
         logger.debug("a call took %.1f s, attempts %d, request %s", result.elapsed, result.attempts, result.request_id)
         return result
 
@@ -118,12 +124,7 @@ class Call:
             raise
         else:
             return self._result(received, asyncio.get_running_loop().time() - begun)
-        finally:
-            self._last = None
-        try:
-            raise failure
-        finally:
-            del failure  # its traceback leads here, to the photo
+        raise failure
 
     def _on_retry(self) -> Callable[[RetryDetails], object] | None:
         return self.means.on_retry if self._watch is None else self._watch.on_retry(self.means.on_retry)

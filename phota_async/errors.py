@@ -27,6 +27,7 @@ Every fact goes to ``super().__init__`` by position, so that errors survive pick
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar
 
 from attrs import frozen
@@ -40,6 +41,22 @@ GONE = frozenset({401, 403, 404, 410})
 # How many characters of the service's own words the one line that an error prints may hold.
 _SHOWN_DETAIL = 300
 _SHOWN_WORD = 100
+
+
+def let_go(error: BaseException | None) -> None:
+    """Empty the frames of this library that an error, and those before it, came through.
+
+    They hold the photo and what came of the answer, and lead back to the error: by variables of their own, by tenacity,
+    and in a task by `asyncio.timeout`. All that would stay until Python's garbage collector comes by.
+    """
+    while error is not None:
+        trace = error.__traceback__
+        while trace is not None:
+            if trace.tb_frame.f_globals.get("__name__", "").startswith("phota_async."):
+                with suppress(RuntimeError):  # it still runs
+                    trace.tb_frame.clear()
+            trace = trace.tb_next
+        error = error.__cause__ or error.__context__
 
 
 def charged_by(status: int) -> bool:
@@ -130,7 +147,7 @@ class DeadlineExceededError(PhotaError, TimeoutError):
 
 
 class OverloadedError(PhotaError):
-    """``max_queue`` callers already wait, for a slot or for their next attempt. Nothing was sent."""
+    """``max_queue`` calls already wait for a slot, or with them too many are under way. Nothing was sent."""
 
 
 class ClientClosedError(OverloadedError, RuntimeError):

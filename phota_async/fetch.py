@@ -15,7 +15,7 @@ from attrs import define, field, frozen
 from yarl import URL
 
 from phota_async.codec.growing import Growing
-from phota_async.errors import DeadlineExceededError
+from phota_async.errors import DeadlineExceededError, let_go
 from phota_async.files import Partial, placed
 from phota_async.models import EnhancedImage
 from phota_async.naming import MAX_NAME_BYTES
@@ -93,8 +93,12 @@ class Fetcher:
 
     async def _fetch(self, link: URL | str, sink: Sink) -> None:
         watch = None if self.telemetry is None else self.telemetry.download(parsed(link))
-        with watch or nullcontext():
-            await self._fetched(Download(self.session, self.source, link, sink), watch)
+        try:
+            with watch or nullcontext():
+                await self._fetched(Download(self.session, self.source, link, sink), watch)
+        except BaseException as error:
+            let_go(error)
+            raise
 
     async def _fetched(self, download: Download, watch: Watch | None) -> None:
         async def attempt(number: int) -> None:
@@ -113,10 +117,7 @@ class Fetcher:
             if not clock.expired():
                 raise  # a network file system times out as well
             failure = DeadlineExceededError(f"the deadline of {overall:g} s passed during a download")
-        try:
-            raise failure
-        finally:
-            del failure  # its traceback leads here
+        raise failure
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Iterable
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from yarl import URL
 
 from phota_async.limiter import Limiter
 from phota_async.settings import count_or_none, positive
-from phota_async.threads import in_new_thread
+from phota_async.threads import in_thread
 from phota_async.transport.addresses import Place, place
 from phota_async.transport.attempts import Attempts
 from phota_async.transport.post import Poster
@@ -95,8 +95,6 @@ def _load() -> Telemetry | None:
     Returns:
         What calls are told to, where opentelemetry-api is installed.
     """
-    with suppress(ModuleNotFoundError):  # anyio's own affair: wherever it is, it loads by itself when it is needed
-        import_module("anyio._backends._asyncio")
     for name in ("encodings.idna", "tenacity", "phota_async.codec.converter"):
         import_module(name)
     try:
@@ -122,7 +120,7 @@ class Homes:
         loop = asyncio.get_running_loop()
         if loop not in self._by_loop:
             await self.sweep()
-            telemetry = await in_new_thread(_load)
+            telemetry = await in_thread(_load)
             with self._lock:
                 self._by_loop[loop] = self._by_loop.get(loop) or Home(self.plan, telemetry)
         return self._by_loop[loop]

@@ -251,6 +251,7 @@ class Limiter:
             raise
         finally:
             self._queue.pop(waiter, None)
+            del waiter  # an error of its own leads here
 
     def _check_queue(self, *, bounded: bool) -> None:
         callers = sum(place.bounded for place in self._queue.values())

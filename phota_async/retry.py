@@ -22,6 +22,7 @@ from phota_async.errors import (
     OutcomeUnknownError,
     OverloadedError,
     PhotaError,
+    let_go,
 )
 
 if TYPE_CHECKING:
@@ -130,50 +131,44 @@ class Retries:
         """
         attempts, begun = _Attempts(attempt, self.policy), asyncio.get_running_loop().time()
         try:
-            outcome = await attempts.make()
+            await attempts.make()
             if attempts.again:
-                outcome = await self._more(attempts, outcome, begun)
+                await self._more(attempts, begun)
+            return attempts.result()
         finally:
             attempts.forget()
-        if isinstance(outcome, BaseException):
-            try:
-                raise outcome
-            finally:
-                del outcome  # its traceback leads here
-        return outcome
 
-    async def _more(self, attempts: _Attempts[T], first: T | BaseException, begun: float) -> T | BaseException:
+    async def _more(self, attempts: _Attempts[Any], begun: float) -> None:
         # The machine is built only now, when there is something to retry; what failed is its first attempt.
-        machine, made = self._machine(lambda: attempts.again, begun), [first]
+        machine, made = self._machine(attempts, begun), [None]
 
-        async def from_the_first() -> T | BaseException:
+        async def from_the_first() -> None:
             return made.pop() if made else await attempts.make()
 
         try:
-            outcome: T | BaseException = await machine(from_the_first)
+            await machine(from_the_first)
         finally:
             machine.iter_state.reset()  # its last steps lead back to it, and it to the photo
-        return outcome
 
-    def _machine(self, again: Callable[[], bool], begun: float) -> AsyncRetrying:
+    def _machine(self, attempts: _Attempts[Any], begun: float) -> AsyncRetrying:
         # No part of what importing the library costs; a client loads it in a thread when it opens.
         from tenacity import AsyncRetrying  # noqa: PLC0415
 
         # One for each call: a shared one mixes the state of concurrent tasks.
         return AsyncRetrying(
             sleep=self.pause,
-            retry=lambda _: again(),
-            wait=self._wait,
+            retry=lambda _: attempts.again,
+            wait=lambda state: self._wait(state, attempts.error),
             stop=self._stop,
-            before_sleep=lambda state: self._before_sleep(state, begun),
-            retry_error_callback=_error,
+            before_sleep=lambda state: self._before_sleep(state, attempts.error, begun),
+            retry_error_callback=lambda _: None,
         )
 
-    def _wait(self, state: RetryCallState) -> float:
+    def _wait(self, state: RetryCallState, error: PhotaError) -> float:
         from tenacity import wait_random_exponential  # noqa: PLC0415  (as above)
 
         drawn = wait_random_exponential(multiplier=self.policy.initial_wait, max=self.policy.max_wait)(state)
-        return max(drawn, getattr(_error(state), "retry_after", None) or 0.0)
+        return max(drawn, getattr(error, "retry_after", None) or 0.0)
 
     def _stop(self, state: RetryCallState) -> bool:
         if state.attempt_number >= self.policy.max_attempts:
@@ -183,8 +178,8 @@ class Retries:
         needed = state.upcoming_sleep + (self.quickest() or 0.0)
         return asyncio.get_running_loop().time() + needed >= self.deadline
 
-    def _before_sleep(self, state: RetryCallState, begun: float) -> None:
-        error, elapsed = _error(state), asyncio.get_running_loop().time() - begun
+    def _before_sleep(self, state: RetryCallState, error: PhotaError, begun: float) -> None:
+        elapsed = asyncio.get_running_loop().time() - begun
         details = RetryDetails(state.attempt_number, error, state.upcoming_sleep, elapsed)
         logger.info("attempt %d failed, next in %.1f s: %s", details.attempt, details.wait, _in_our_words(error))
         if self.on_retry is not None:
@@ -195,10 +190,10 @@ class Retries:
 
 
 class _Attempts(Generic[T]):
-    """The attempts of one call, and the chain of what went wrong.
+    """The attempts of one call, how the last one ended, and the chain of what went wrong.
 
-    An error is a value here. One that tenacity saw raised would hold its frames, which hold the error: photos and
-    images would stay in memory until the garbage collector comes by.
+    Tenacity is handed neither results nor errors: it and its frames would hold them, and the errors its frames. Photos
+    and images would stay in memory until Python's garbage collector comes by.
     """
 
     def __init__(self, attempt: Callable[[int], Awaitable[T]], policy: RetryPolicy) -> None:
@@ -206,19 +201,34 @@ class _Attempts(Generic[T]):
         self._attempt = attempt
         self._policy = policy
         self._count = 0
+        self._results: list[T] = []
+        self._raised: BaseException | None = None
         self._last: PhotaError | None = None
 
-    async def make(self) -> T | BaseException:
+    async def make(self) -> None:
         """Make the next attempt; then ``again`` tells whether another may follow it."""
         self._count, self.again = self._count + 1, False
         try:
-            return await self._attempt(self._count)
+            self._results.append(await self._attempt(self._count))
         except PhotaError as error:
             self.again = self._policy.allows(error)  # before the chain: it speaks for its own attempt only
             self._chain(error)
-            return error
-        except BaseException as error:  # noqa: BLE001  (`Retries.run` raises it)
-            return error
+            self._raised = error
+        except BaseException as error:  # noqa: BLE001  (`result` raises it)
+            self._raised = error
+
+    @property
+    def error(self) -> PhotaError:
+        """What the last attempt met, where another may follow it."""
+        assert self._last is not None  # noqa: S101  (the policy allows nothing else)
+        return self._last
+
+    def result(self) -> T:
+        """Return what the last attempt brought, or raise what it met."""
+        if self._results:
+            return self._results[0]
+        assert self._raised is not None  # noqa: S101  (one was made)
+        raise self._raised
 
     def _chain(self, error: PhotaError) -> None:
         # These two tell of an attempt that never began.
@@ -229,16 +239,12 @@ class _Attempts(Generic[T]):
         self._last = error
 
     def forget(self) -> None:
-        """Let go of the errors, whose tracebacks lead here."""
-        self._last = None
+        """Let go of the errors, whose tracebacks lead here, and of what an attempt is made with."""
+        let_go(self._last)
+        self._last = self._raised = None
+        del self._attempt
 
 
 def _in_our_words(error: PhotaError) -> PhotaError:
     # The service's own may repeat what was sent.
     return type(error)(error.status, request_id=error.request_id) if isinstance(error, APIError) else error
-
-
-def _error(state: RetryCallState) -> PhotaError:
-    error: object = state.outcome.result() if state.outcome else None
-    assert isinstance(error, PhotaError)  # noqa: S101  (the policy allows nothing else)
-    return error

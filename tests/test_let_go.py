@@ -44,6 +44,14 @@ async def watched_call(phota: PhotaClient, **options: Any) -> tuple[EnhanceResul
     return await outcome_of(phota, photo, **options), weakref.ref(photo)
 
 
+async def watched_task(phota: PhotaClient, **options: Any) -> tuple[EnhanceResult | str, weakref.ref[Photo]]:
+    """Make a call in a task of its own, as `asyncio.gather` does; a task keeps its error, and time-outs their task."""
+    photo = Photo(PHOTO)
+    (outcome,) = await asyncio.gather(phota.enhance(photo, **options), return_exceptions=True)
+    assert isinstance(outcome, Exception)
+    return type(outcome).__name__, weakref.ref(photo)
+
+
 @pytest.mark.parametrize(
     ("faults", "told"),
     [
@@ -55,10 +63,14 @@ async def watched_call(phota: PhotaClient, **options: Any) -> tuple[EnhanceResul
         ([BROKEN, Fault(stall=1000)], "DeadlineExceededError"),
     ],
 )
-async def test_a_call_that_fails_lets_its_photo_go(box: Sandbox, faults: list[Fault], told: str) -> None:
+@pytest.mark.parametrize("in_a_task", [False, True])
+async def test_a_call_that_fails_lets_its_photo_go(
+    box: Sandbox, faults: list[Fault], told: str, *, in_a_task: bool
+) -> None:
     box.script(*faults)
     async with PhotaClient("key", base_url=box.url, retry=AT_ONCE) as phota:
-        outcome, photo = await watched_call(phota, timeout=0.5 if told == "DeadlineExceededError" else None)
+        call = watched_task if in_a_task else watched_call
+        outcome, photo = await call(phota, timeout=0.5 if told == "DeadlineExceededError" else None)
     assert outcome == told
     assert photo() is None
 
@@ -97,6 +109,19 @@ async def test_a_call_that_is_sent_away_lets_its_photo_go(box: Sandbox) -> None:
         first.cancel()
         await asyncio.wait([first])
     assert outcome == OverloadedError.__name__
+    assert photo() is None
+
+
+async def test_a_call_that_is_sent_away_by_the_closing_client_lets_its_photo_go(box: Sandbox) -> None:
+    box.script(Fault(stall=0.5))
+    async with PhotaClient("key", base_url=box.url, max_concurrency=1) as phota:
+        first = asyncio.create_task(phota.enhance(PHOTO))
+        await asyncio.to_thread(box.ledger.wait, lambda ledger: ledger.in_flight)
+        second = asyncio.create_task(watched_call(phota))
+        await asyncio.sleep(0.05)
+    outcome, photo = await second
+    assert isinstance(await first, EnhanceResult)
+    assert outcome == "ClientClosedError"
     assert photo() is None
 
 

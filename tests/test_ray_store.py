@@ -27,7 +27,7 @@ from attrs import evolve, field, frozen
 from obstore.store import MemoryStore
 from ray_workers import FOLDER, Workers, batch_of, desk_of, rows_of, small_photo, states
 
-from phota_async import RetryPolicy, Timeout
+from phota_async import InsufficientCreditsError, RetryPolicy, Timeout
 from phota_async.batch import Gate, NotStartedError
 from phota_async.models import EnhancedImage, EnhanceResult
 from phota_async.ray import rules
@@ -572,6 +572,27 @@ async def test_no_more_photos_are_read_at_once_than_are_bought_at_once(workers: 
 
 
 # ---- claims at the same moment
+
+
+@frozen(eq=False)
+class Unreachable(Store):
+    """A store that answers nobody."""
+
+    asked: list[str] = field(factory=list[str])
+
+    async def names(self, folder: str) -> list[str]:
+        self.asked.append(folder)
+        await asyncio.sleep(0)
+        raise StoreError(f"the store cannot list {folder}: it is down")
+
+
+async def test_a_store_that_is_down_is_not_asked_for_every_photo_also_after_an_accounts_error(desk: Desk) -> None:
+    store, gate = Unreachable(desk.store.objects), Gate()
+    gate.close(InsufficientCreditsError(402))
+    desk = evolve(desk, store=store)
+    served = await asyncio.gather(*(desk.serve(f"photo-{number}", b"", gate) for number in range(64)))
+    assert {one.state for one in served} == {"not_attempted"}
+    assert len(store.asked) <= desk.width
 
 
 @frozen(eq=False)

@@ -91,7 +91,6 @@ class Desk:
     _turns: asyncio.Semaphore = field(
         init=False, default=Factory(lambda self: asyncio.Semaphore(self.width), takes_self=True)
     )
-
     _looks: asyncio.Semaphore = field(
         init=False, default=Factory(lambda self: asyncio.Semaphore(self.width), takes_self=True)
     )
@@ -128,7 +127,7 @@ class Desk:
             reason = error.reason
         except (StoreError, ClientClosedError) as error:
             gate.close(error)
-            reason = error
+            gate.closed_by = reason = error  # also after an account's error, which stops nobody from looking
         else:
             return served
         return Served(state="not_attempted", cost_usd=visit.view.cost_usd, error=str(reason))
@@ -245,7 +244,7 @@ class Desk:
         if purchase.contested:
             return None
         await purchase.settle(error)
-        images, request_id = _bytes(getattr(error, "images", ())), error.request_id
+        images, request_id = _bytes(error.images), error.request_id
         earlier = await self._earlier(shelf, purchase.view)
         if len(earlier.images) > len(images):
             images, request_id = earlier.images, earlier.request_id

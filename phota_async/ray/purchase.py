@@ -80,7 +80,7 @@ class Purchase:
         if claim is None or claim.state != "sent":
             return
         state: ClaimState = "unknown" if error.maybe_charged else "refused"
-        objects, images = await self._images(claim.number, getattr(error, "images", ()))
+        objects, images = await self._images(claim.number, error.images)
         settled = evolve(claim, state=state, reason=str(error), request_id=error.request_id, images=images)
         await self._write({**objects, self._path(claim.name): written(settled)})
         self._claim = settled

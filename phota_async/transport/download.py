@@ -153,10 +153,7 @@ class Download:
                 # A URL that aiohttp does not accept stays one.
                 reason, again = in_plain_words(error), not isinstance(error, aiohttp.InvalidURL)
                 failure = DownloadError(f"the download broke off: {reason}", self._shown, transient=again)
-        try:
-            raise failure
-        finally:
-            del failure  # its traceback leads here
+        raise failure
 
     async def _follow(self, url: URL, redirects: int) -> None:
         if reason := refusal(url, self._source.own, self._source.proxies):

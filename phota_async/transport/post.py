@@ -103,10 +103,7 @@ class Poster:
             return Received(tuple(map(EnhancedImage, answer.images)), answer, flight.request_id)
         if isinstance(failure, OutcomeUnknownError | ResponseFormatError):
             failure = type(failure)(str(failure.args[0]), flight.request_id, flight.images)
-        try:
-            raise failure
-        finally:
-            del failure  # its traceback leads here, to the photo and the images
+        raise failure
 
     async def _exchange(self, endpoint: Endpoint, upload: Upload, flight: Flight, clock: asyncio.Timeout) -> Answer:
         async with self._session.post(

@@ -79,13 +79,11 @@ class Call:
         telemetry = self.means.telemetry
         try:
             result = await (self._run(image) if telemetry is None else self._watched(image, telemetry))
-        except PhotaError as error:
-            # Its words are for whoever called: they may repeat what was sent.
-            told = (type(error).__name__, error.attempts, error.request_id)
-            logger.debug("a call ended in %s, attempts %d, request %s", *told)
-            let_go(error)
-            raise
         except BaseException as error:
+            if isinstance(error, PhotaError):
+                # Its words are for whoever called: they may repeat what was sent.
+                told = (type(error).__name__, error.attempts, error.request_id)
+                logger.debug("a call ended in %s, attempts %d, request %s", *told)
             let_go(error)
             raise
         finally:

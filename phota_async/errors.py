@@ -35,6 +35,9 @@ from attrs import frozen
 if TYPE_CHECKING:
     from phota_async.models import EnhancedImage
 
+_OF_ONE_CALL = tuple(f"phota_async.{room}" for room in ("call", "retry", "fetch", "transport.", "codec.", "images."))
+"""The rooms whose frames are over when an error leaves the call that they belong to."""
+
 GONE = frozenset({401, 403, 404, 410})
 """How a server says that a link has expired."""
 
@@ -44,7 +47,7 @@ _SHOWN_WORD = 100
 
 
 def let_go(error: BaseException | None) -> None:
-    """Empty the frames of this library that an error, and those before it, came through.
+    """Empty the frames of a call that its error, and those of its earlier attempts, came through.
 
     They hold the photo and what came of the answer, and lead back to the error: by variables of their own, by tenacity,
     and in a task by `asyncio.timeout`. All that would stay until Python's garbage collector comes by.
@@ -52,11 +55,12 @@ def let_go(error: BaseException | None) -> None:
     while error is not None:
         trace = error.__traceback__
         while trace is not None:
-            if trace.tb_frame.f_globals.get("__name__", "").startswith("phota_async."):
+            # No others: whoever caught it may still be at work, and clearing a frame that waits would end it.
+            if trace.tb_frame.f_globals.get("__name__", "").startswith(_OF_ONE_CALL):
                 with suppress(RuntimeError):  # it still runs
                     trace.tb_frame.clear()
             trace = trace.tb_next
-        error = error.__cause__ or error.__context__
+        error = error.__cause__
 
 
 def charged_by(status: int) -> bool:

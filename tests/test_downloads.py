@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -13,7 +14,8 @@ from hostile_downloads import IMAGE, SIGNATURE, free_of_credentials, link, png
 from raw_server import AT_ONCE, RawServer, Wire, answering, client
 from yarl import URL
 
-from phota_async import DownloadError, EnhancedImage, PhotaClient, RetryPolicy
+from phota_async import DownloadError, EnhancedImage, PhotaClient, PhotaError, RetryPolicy
+from phota_async.files import Partial
 from phota_async.sandbox import Fault, Sandbox
 
 Fetch: TypeAlias = Callable[[PhotaClient, str], Coroutine[Any, Any, bytes]]
@@ -120,6 +122,19 @@ async def test_a_name_that_ends_with_a_slash_is_a_directory_also_where_there_is_
         saved = await phota.download(link(server), to=f"{tmp_path}/new/")
     assert saved.parent == tmp_path / "new"
     assert await asyncio.to_thread(saved.read_bytes) == IMAGE
+
+
+async def test_a_disk_that_times_out_is_no_deadline_that_passed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(*_: object) -> None:
+        raise TimeoutError(errno.ETIMEDOUT, "the server of these files is silent")
+
+    monkeypatch.setattr(Partial, "write", late)
+    async with RawServer(answering(png())) as server, client(server) as phota:
+        with pytest.raises(TimeoutError, match="the server of these files is silent") as caught:
+            await phota.download(link(server), to=tmp_path / "x.png")
+    assert not isinstance(caught.value, PhotaError)
 
 
 async def test_missing_folders_are_made(tmp_path: Path) -> None:

@@ -345,6 +345,7 @@ class Service:
 
 async def makespan(service: Service, calls: int, greatest: int, seed: int) -> float:
     limiter, left, chance = Limiter(greatest), iter(range(calls)), random.Random(seed)  # noqa: S311  (the same each time)
+    random.seed(seed)  # the limiter's own chance as well
 
     async def attempt() -> bool:
         slot = await limiter.acquire(patient=True)

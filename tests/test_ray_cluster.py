@@ -22,7 +22,7 @@ from typing import Any, Self
 import pytest
 from ray_workers import KEY, small_photo
 
-from phota_async.ray.store import open_store
+from phota_async.ray.store import Store, open_store
 from phota_async.sandbox import Sandbox
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install --group cluster")
@@ -130,9 +130,8 @@ def ran(arguments: list[str], variables: dict[str, str]) -> str:
     return printed
 
 
-async def _claims(place: str) -> list[tuple[str, dict[str, Any]]]:
+async def _claims(store: Store) -> list[tuple[str, dict[str, Any]]]:
     """Every claim of a photo that has no record, with its folder."""
-    store = open_store(place)
     objects: Any = store.objects
     listed: list[str] = [one["path"] async for page in objects.list() for one in page]
     ended = {path.rpartition("/")[0] for path in listed if re.search(r"/record-\d+\.json$", path)}
@@ -148,7 +147,7 @@ async def _claims(place: str) -> list[tuple[str, dict[str, Any]]]:
 def in_flight(place: str) -> dict[int, set[str]]:
     """What each worker process has claimed and not recorded, by its id."""
     held: dict[int, set[str]] = {}
-    for folder, claim in asyncio.run(_claims(place)):
+    for folder, claim in asyncio.run(_claims(open_store(place))):
         if claim["state"] == "sent":
             held.setdefault(int(claim["by"].split()[-1]), set()).add(folder)
     return held

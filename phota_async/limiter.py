@@ -142,7 +142,8 @@ class Limiter:
         held = patient and now < self._batches_held_until
         if held or not self._has_room(now) or self._next(now, probing=False) is not None:
             return None
-        self._check_crowd(bounded=not (patient or again))
+        if self._max_queue is not None and not (patient or again):
+            self._check_crowd(self._max_queue)
         self._take()
         return Slot(self._loop.time())
 
@@ -238,8 +239,9 @@ class Limiter:
         return self.in_flight < int(self.width) and now >= self._held_until
 
     async def _wait(self, place: _Place) -> None:
-        self._check_queue(bounded=place.bounded)
-        self._check_crowd(bounded=place.bounded)
+        if place.bounded and self._max_queue is not None:
+            self._check_queue(self._max_queue)
+            self._check_crowd(self._max_queue)
         waiter = self._loop.create_future()
         self._queue[waiter] = place
         self._admit()
@@ -253,22 +255,20 @@ class Limiter:
             self._queue.pop(waiter, None)
             del waiter  # an error of its own leads here
 
-    def _check_queue(self, *, bounded: bool) -> None:
+    def _check_queue(self, most: int) -> None:
         callers = sum(place.bounded for place in self._queue.values())
-        if bounded and self._max_queue is not None and callers >= self._max_queue:
+        if callers >= most:
             held = self._loop.time() < self._held_until
             what = "the end of the pause that the service asked for" if held else f"one of {int(self.width)} slots"
-            raise OverloadedError(f"{callers} calls already wait for {what} (max_queue={self._max_queue})")
+            raise OverloadedError(f"{callers} calls already wait for {what} (max_queue={most})")
 
-    def _check_crowd(self, *, bounded: bool) -> None:
+    def _check_crowd(self, most: int) -> None:
         # While the service fails, slots are free, and calls would pile up in their pauses, each with its photo.
-        if not bounded or self._max_queue is None:
-            return
         waiting = self._pausing + sum(not place.patient for place in self._queue.values())
-        if self.in_flight + waiting >= self._width.greatest + self._max_queue:
+        if self.in_flight + waiting >= self._width.greatest + most:
             raise OverloadedError(
                 f"{self.in_flight} calls are in flight, and {waiting} wait for a slot or for their next attempt "
-                f"(max_concurrency={self._width.greatest}, max_queue={self._max_queue})"
+                f"(max_concurrency={self._width.greatest}, max_queue={most})"
             )
 
     def _admit(self, *, probing: bool = False) -> None:
